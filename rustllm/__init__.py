@@ -1,0 +1,34 @@
+"""rustllm: tokenizers, models on a CPU, memory and plugins, compiled from source.
+
+Public names are handed out on first use (PEP 562), so that importing the package costs little more
+than importing numpy, and a user of one part never loads another.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it. Kept sorted by floor, lowest first.
+_PUBLIC = {
+    # errors
+    "RustLLMError": "rustllm.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from rustllm.errors import RustLLMError as RustLLMError
+
+
+def __getattr__(name: str) -> object:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'rustllm' has no attribute {name!r}")
+    value = getattr(_import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

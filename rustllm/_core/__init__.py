@@ -1,0 +1,1 @@
+"""Compiled floor: memory, tokens, kernels. Imports nothing above it but numpy."""

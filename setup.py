@@ -1,0 +1,99 @@
+"""Compile the extension modules; everything declarative is in pyproject.toml.
+
+``RUSTLLM_BUILD`` selects a profile:
+
+``release`` (default)
+    ``-O3``, no bounds checks.
+``debug``
+    bounds checks, assertions, symbols.
+``coverage``
+    line tracing, so that coverage.py sees Cython lines.
+``asan``
+    address and undefined-behaviour sanitizers, with bounds checks.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from Cython.Compiler import Errors, Options
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PROFILES = ("release", "debug", "coverage", "asan")
+profile = os.environ.get("RUSTLLM_BUILD", "release")
+if profile not in PROFILES:
+    sys.exit(f"RUSTLLM_BUILD={profile!r} is not a profile; choose one of {', '.join(PROFILES)}")
+
+jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+jobs = int(os.environ.get("RUSTLLM_BUILD_JOBS", jobs))
+checked = profile in ("debug", "asan")
+Options.docstrings = True
+
+directives = {
+    "language_level": 3,
+    "boundscheck": checked,
+    "wraparound": checked,
+    "initializedcheck": checked,
+    "cdivision": True,
+    "embedsignature": False,
+    "binding": True,
+    "linetrace": profile == "coverage",
+}
+
+# Every floating-point result must be the same on every path, so contraction is never left to the
+# compiler: a kernel that wants a fused multiply-add writes one.
+compile_args = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+# Our own C is silent under -Wall -Wextra; these are what the generated code around it needs.
+compile_args += ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
+compile_args += ["-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Wno-sign-compare"]
+link_args: list[str] = []
+macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
+if profile == "release":
+    compile_args += ["-O3", "-g0"]
+    macros += [("NDEBUG", "1")]
+elif profile == "debug":
+    compile_args += ["-O1", "-g", "-UNDEBUG"]
+elif profile == "coverage":
+    compile_args += ["-O1", "-g0"]
+    macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+else:
+    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    compile_args += ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *sanitize]
+    link_args += sanitize
+
+headers = sorted(str(p) for p in Path("rustllm").rglob("*.h"))
+extensions = [
+    Extension(
+        ".".join(source.with_suffix("").parts),
+        [str(source)],
+        include_dirs=["rustllm/_core/simd"],
+        depends=headers,
+        define_macros=macros,
+        extra_compile_args=compile_args,
+        extra_link_args=[*link_args, "-pthread"],
+        libraries=["m"],
+    )
+    for source in sorted(Path("rustllm").rglob("*.pyx"))
+]
+
+
+class BuildInParallel(build_ext):
+    """Compile on every core unless told otherwise."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = jobs
+
+
+Errors.LEVEL = 1  # report every warning ...
+Options.warning_errors = True  # ... and stop at the first
+
+setup(
+    ext_modules=cythonize(
+        extensions, nthreads=jobs, compiler_directives=directives, show_all_warnings=True
+    ),
+    cmdclass={"build_ext": BuildInParallel},
+)
