@@ -1,0 +1,182 @@
+"""Block formats of quantized tensors, and their blocks as float32.
+
+A quantized tensor stores each row as blocks of 32 or 256 elements that share scales. This module
+knows how large the blocks of every supported type are and turns rows into float32, equal bit for
+bit to the reference implementation of GGUF's authors. What a file says about its tensors is the
+business of :mod:`rustllm.loaders`; products with quantized weights are the engine's.
+"""
+
+from collections import namedtuple
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint8_t, uint16_t
+from rustllm._core.status cimport BAD_ARGUMENT
+
+import numpy as np
+
+cdef extern from "blocks.h" nogil:
+    ctypedef struct rl_block_size:
+        uint16_t elements
+        uint16_t bytes
+    const rl_block_size rl_block_sizes[31]
+    int rl_is_type(int type) noexcept
+    Py_ssize_t rl_row_bytes(int type, Py_ssize_t n) noexcept
+    int rl_dequantize_row(int type, const uint8_t* src, float* dst, Py_ssize_t n) noexcept
+    float rl_f16_to_f32(uint16_t h) noexcept
+    uint16_t rl_f32_to_f16(float value) noexcept
+
+# Elements between two looks for a signal: a multiple of every block, about a millisecond of work.
+cdef Py_ssize_t _STEP = 1 << 20
+
+
+cdef Py_ssize_t block_elements(int type_id) noexcept nogil:
+    return rl_block_sizes[type_id].elements if rl_is_type(type_id) else 0
+
+
+cdef Py_ssize_t block_bytes(int type_id) noexcept nogil:
+    return rl_block_sizes[type_id].bytes if rl_is_type(type_id) else 0
+
+
+cdef Py_ssize_t row_bytes(int type_id, Py_ssize_t n) noexcept nogil:
+    return rl_row_bytes(type_id, n)
+
+
+cdef int dequantize_row(int type_id, const uint8_t* src, float* dst, Py_ssize_t n) noexcept nogil:
+    return BAD_ARGUMENT if rl_dequantize_row(type_id, src, dst, n) < 0 else 0
+
+
+cdef float f16_to_f32(uint16_t value) noexcept nogil:
+    return rl_f16_to_f32(value)
+
+
+cdef uint16_t f32_to_f16(float value) noexcept nogil:
+    return rl_f32_to_f16(value)
+
+
+BlockFormat = namedtuple("BlockFormat", ("type_id", "name", "elements", "bytes"))
+BlockFormat.__doc__ = "One block type: its id and name in GGUF, elements and bytes of a block."
+
+BLOCK_FORMATS = {
+    int(t): BlockFormat(int(t), t.name, block_elements(int(t)), block_bytes(int(t)))
+    for t in BlockType
+}
+_BY_NAME = {f.name: f for f in BLOCK_FORMATS.values()}
+
+
+def block_format(type):
+    """The format of a block type, by id or name.
+
+    Parameters
+    ----------
+    type : int or str
+        GGUF's id or name, for instance ``3`` or ``"Q4_1"``; case does not matter.
+
+    Returns
+    -------
+    BlockFormat
+        Named tuple ``(type_id, name, elements, bytes)``.
+
+    Raises
+    ------
+    ValueError
+        No such type, or not one that is supported.
+
+    Examples
+    --------
+    >>> from rustllm._core.quant import block_format
+    >>> block_format("q4_1")
+    BlockFormat(type_id=3, name='Q4_1', elements=32, bytes=20)
+    """
+    found = _BY_NAME.get(type.upper()) if isinstance(type, str) else BLOCK_FORMATS.get(int(type))
+    if found is None:
+        raise ValueError(f"block type {type!r} is not supported; known: {', '.join(_BY_NAME)}")
+    return found
+
+
+def n_bytes(type, Py_ssize_t n_elements):
+    """Bytes that `n_elements` of a block type take.
+
+    Raises
+    ------
+    ValueError
+        Unknown type, or not a whole number of blocks.
+
+    Examples
+    --------
+    >>> from rustllm._core.quant import n_bytes
+    >>> n_bytes("Q6_K", 512)
+    420
+    """
+    found = block_format(type)
+    cdef Py_ssize_t size = rl_row_bytes(found.type_id, n_elements)
+    if size < 0:
+        raise ValueError(f"{n_elements} elements are not whole blocks of {found.name}, "
+                         f"which hold {found.elements}")
+    return size
+
+
+def dequantize(data, type, out=None):
+    """Turn blocks into float32.
+
+    Parameters
+    ----------
+    data : buffer
+        Contiguous bytes (any contiguous buffer): whole blocks of `type`.
+    type : int or str
+        Block type, by GGUF's id or name.
+    out : ndarray of float32, optional
+        C-contiguous array with as many elements as the blocks hold; any shape.
+
+    Returns
+    -------
+    ndarray of float32
+        `out`, or a new array ``[n_elements]``. Equal bit for bit to ``gguf.quants.dequantize``.
+
+    Raises
+    ------
+    ValueError
+        Unknown type, a part of a block, or an `out` of another size, type or layout.
+
+    Notes
+    -----
+    O(n), without the GIL, and it answers to signals. Thread-safe for distinct `out`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rustllm._core.quant import dequantize
+    >>> block = np.float16(0.5).tobytes() + bytes([0x98] * 16)
+    >>> dequantize(block, "Q4_0")[[0, 16]]
+    array([0. , 0.5], dtype=float32)
+    """
+    found = block_format(type)
+    cdef const uint8_t[::1] source = memoryview(data).cast("B")
+    cdef int type_id = found.type_id
+    cdef Py_ssize_t bytes_a_block = found.bytes
+    if source.shape[0] % bytes_a_block:
+        raise ValueError(f"{source.shape[0]} bytes are not whole blocks of {found.name}, "
+                         f"which take {bytes_a_block}")
+    cdef Py_ssize_t n = source.shape[0] // bytes_a_block * found.elements
+    if out is None:
+        out = np.empty(n, dtype=np.float32)
+    elif not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.size != n:
+        raise ValueError(f"out must be a float32 array of {n} elements")
+    elif not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError("out must be C-contiguous and writeable")
+    if n == 0:
+        return out
+    cdef float[::1] target = out.reshape(-1)
+    cdef const uint8_t* src = &source[0]
+    cdef float* dst = &target[0]
+    cdef Py_ssize_t step
+    cdef Py_ssize_t done = 0
+    with nogil:
+        while done < n:
+            step = min(n - done, _STEP)
+            dequantize_row(type_id, src, dst + done, step)
+            src += row_bytes(type_id, step)
+            done += step
+            if done < n:
+                with gil:
+                    PyErr_CheckSignals()
+    return out
