@@ -13,12 +13,30 @@ __version__ = "0.1.0"
 _PUBLIC = {
     # errors
     "RustLLMError": "rustllm.errors",
+    # traits
+    "LanguageModel": "rustllm.traits",
+    "Model": "rustllm.traits",
+    "ModelBuilder": "rustllm.traits",
+    "ModelConfig": "rustllm.traits",
+    "Plugin": "rustllm.traits",
+    "Token": "rustllm.traits",
+    "Tokenizer": "rustllm.traits",
+    # types
+    "TokenBatch": "rustllm.types",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from rustllm.errors import RustLLMError as RustLLMError
+    from rustllm.traits import LanguageModel as LanguageModel
+    from rustllm.traits import Model as Model
+    from rustllm.traits import ModelBuilder as ModelBuilder
+    from rustllm.traits import ModelConfig as ModelConfig
+    from rustllm.traits import Plugin as Plugin
+    from rustllm.traits import Token as Token
+    from rustllm.traits import Tokenizer as Tokenizer
+    from rustllm.types import TokenBatch as TokenBatch
 
 
 def __getattr__(name: str) -> object:

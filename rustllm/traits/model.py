@@ -1,0 +1,356 @@
+"""What a model is: a config and weights; what a language model adds: state, logits, text."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
+
+from rustllm.errors import ArgumentError, ContextLengthError, StateError, UnsupportedError
+from rustllm.traits.config import LanguageModelConfig, ModelConfig
+from rustllm.traits.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import TypeVar
+
+    from rustllm.types import EmbeddingArray, Logits, PathLikeStr
+
+    PhaseT = TypeVar("PhaseT", covariant=True, default="Loaded")
+    ConfigT = TypeVar("ConfigT", bound=LanguageModelConfig, default=LanguageModelConfig)
+    StateT = TypeVar("StateT", bound="ModelState", default=Any)
+else:
+    from typing import TypeVar
+
+    PhaseT = TypeVar("PhaseT", covariant=True)
+    ConfigT = TypeVar("ConfigT", bound=LanguageModelConfig)
+    StateT = TypeVar("StateT", bound="ModelState")
+
+__all__ = [
+    "Closed",
+    "LanguageModel",
+    "Loaded",
+    "Model",
+    "ModelState",
+    "Piece",
+    "Unloaded",
+]
+
+
+class Unloaded:
+    """Phase of a model that knows its config and holds no weights yet."""
+
+
+class Loaded:
+    """Phase of a model that can be used."""
+
+
+class Closed:
+    """Phase of a model whose weights and mappings were given back."""
+
+
+class Model(ABC, Generic[PhaseT]):
+    """A config and the weights that go with it.
+
+    The type parameter is the phase (`Unloaded`, `Loaded`, `Closed`): a function that needs a model
+    it can run asks for ``Model[Loaded]``, a type checker then refuses a closed one, and `require`
+    refuses it at run time. An implementation gives `config`; one that holds files or memory also
+    replaces `_release`.
+
+    Examples
+    --------
+    >>> from rustllm.testing import BigramModel
+    >>> with BigramModel.fit("abab") as model:
+    ...     model.phase.__name__
+    'Loaded'
+    >>> model.phase.__name__
+    'Closed'
+    """
+
+    _phase: type = Loaded
+
+    @property
+    @abstractmethod
+    def config(self) -> ModelConfig:
+        """The hyper-parameters."""
+
+    @property
+    def phase(self) -> type:
+        """The phase that the type parameter stands for: `Unloaded`, `Loaded` or `Closed`."""
+        return self._phase
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        raise UnsupportedError(f"{type(self).__name__} does not count its parameters")
+
+    def require(self, phase: type) -> None:
+        """Raise StateError unless the model is in `phase`."""
+        if self._phase is not phase:
+            raise StateError(
+                f"this needs a model that is {phase.__name__}, and it is {self._phase.__name__}",
+                phase=self._phase.__name__,
+            )
+
+    def close(self) -> Model[Closed]:
+        """Give back what the model holds. Closing twice is harmless.
+
+        Returns
+        -------
+        Model[Closed]
+            The same object, under the type that says what it is now.
+        """
+        if self._phase is not Closed:
+            self._phase = Closed
+            self._release()
+        return cast("Model[Closed]", self)
+
+    def _release(self) -> None:  # noqa: B027  a model of plain arrays has nothing to give back
+        """Drop weights, close files; called once, by `close`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class ModelState(ABC):
+    """What a model remembers of the tokens it has read; for a transformer, its KV cache.
+
+    An implementation gives the abstract methods; `save` and `load` are refused by default.
+
+    Notes
+    -----
+    Belongs to one call at a time. `fork` gives each of several continuations a state of its own.
+    """
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """Number of tokens read so far."""
+
+    @property
+    @abstractmethod
+    def context(self) -> int:
+        """Number of tokens that fit."""
+
+    @abstractmethod
+    def truncate(self, n: int) -> None:
+        """Forget all but the first `n` tokens; OutOfRangeError when there are fewer."""
+
+    @abstractmethod
+    def fork(self) -> Self:
+        """Return an independent state with the same past."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.truncate(0)
+
+    def save(self, path: PathLikeStr) -> None:
+        """Write the state to a file."""
+        raise UnsupportedError(f"{type(self).__name__} cannot be saved", path=path)
+
+    def load(self, path: PathLikeStr) -> None:
+        """Replace the state by one that `save` wrote for the same model."""
+        raise UnsupportedError(f"{type(self).__name__} cannot be loaded", path=path)
+
+
+class Piece(str):
+    """A piece of generated text that knows which tokens it came from.
+
+    Attributes
+    ----------
+    ids : tuple of int
+        Tokens that completed the piece.
+    logprobs : tuple of float
+        Their log-probabilities under the model, before temperature and cuts.
+
+    Examples
+    --------
+    >>> from rustllm.traits import Piece
+    >>> piece = Piece(" a cat", (264, 8415), (-0.1, -2.0))
+    >>> piece.upper(), piece.ids
+    (' A CAT', (264, 8415))
+    """
+
+    __slots__ = ("ids", "logprobs")
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    def __new__(cls, text: str, ids: Iterable[int] = (), logprobs: Iterable[float] = ()) -> Self:
+        self = super().__new__(cls, text)
+        self.ids = tuple(ids)
+        self.logprobs = tuple(logprobs)
+        return self
+
+    def __getnewargs__(self) -> tuple[str, tuple[int, ...], tuple[float, ...]]:  # type: ignore[override]
+        return str(self), self.ids, self.logprobs
+
+
+class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
+    """A model that reads tokens and says which may come next.
+
+    An implementation gives `config`, `tokenizer`, `new_state` and `forward`; text generation has a
+    default built on those, chat needs `format_chat`, and `embed` is refused unless defined. The
+    type parameters are the phase, the class of the config and the class of the state.
+
+    Notes
+    -----
+    The weights are read only, so any number of threads may use one model, each with its own state.
+
+    Examples
+    --------
+    >>> from rustllm.testing import BigramModel
+    >>> model = BigramModel.fit("the cat sat. the cat ran. ")
+    >>> "".join(model.generate("the c", max_tokens=3, temperature=0))
+    'at '
+    """
+
+    @property
+    @abstractmethod
+    def config(self) -> ConfigT:
+        """The hyper-parameters."""
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Tokenizer[Any]:
+        """The tokenizer whose ids the model reads."""
+
+    @abstractmethod
+    def new_state(self, context: int | None = None) -> StateT:
+        """Return an empty state for up to `context` tokens, by default what the config allows."""
+
+    @abstractmethod
+    def forward(
+        self, ids: Iterable[int], state: StateT, logits: Literal["last", "all"] = "last"
+    ) -> Logits:
+        """Read `ids` after what `state` holds, and return the scores of what may follow.
+
+        Returns
+        -------
+        ndarray of float32
+            ``[n_vocab]`` after the last id, or ``[n_ids, n_vocab]`` after each with ``"all"``.
+
+        Raises
+        ------
+        ContextLengthError
+            The ids do not fit into the state, which is unchanged.
+        OutOfRangeError
+            An id is outside the vocabulary; the state is unchanged.
+        """
+
+    def embed(self, text: str) -> EmbeddingArray:
+        """Return one vector for `text`, ``float32 [n_embd]``."""
+        raise UnsupportedError(f"{type(self).__name__} gives no embeddings")
+
+    def format_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Write `messages` as the prompt that the model was trained to answer."""
+        raise UnsupportedError(
+            f"{type(self).__name__} has no chat template", hint="use generate with a plain prompt"
+        )
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[Piece]:
+        """Answer `messages`, each with a ``role`` and a ``content``; `options` as in `generate`."""
+        return self.generate(self.format_chat(messages), **options)
+
+    def generate(
+        self,
+        prompt: str | Iterable[int],
+        *,
+        max_tokens: int = 128,
+        temperature: float = 0.8,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        state: StateT | None = None,
+    ) -> Iterator[Piece]:
+        """Yield the continuation of `prompt` piece by piece.
+
+        Parameters
+        ----------
+        prompt : str or iterable of int
+            Text, in which special tokens are recognised, or ids.
+        max_tokens : int
+            Tokens to produce at most.
+        temperature : float
+            0 takes the most likely token each time.
+        top_k, top_p, min_p
+            Keep the k most likely tokens; the fewest that together reach probability `top_p`; those
+            at least `min_p` times as likely as the first. 0, 1 and 0 keep all.
+        seed : int, optional
+            Makes the draw repeatable.
+        stop : str or sequence of str
+            Texts that end the generation; none of them is given out, not even in part.
+        state : ModelState, optional
+            Continue after what it holds.
+
+        Raises
+        ------
+        ArgumentError
+            A setting is out of its range, or the prompt is empty.
+        ContextLengthError
+            The prompt does not fit.
+        """
+        from rustllm.traits._generation import StopFilter, sampler
+
+        self.require(Loaded)
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if max_tokens < 0:
+            raise ArgumentError(f"max_tokens must not be negative, got {max_tokens}")
+        if "" in stops:
+            raise ArgumentError("an empty stop text would end every generation at once")
+        tokenizer = self.tokenizer
+        if isinstance(prompt, str):
+            ids = tokenizer.encode(prompt, allowed_special="all")
+        else:
+            ids = [int(id) for id in prompt]
+        if not ids:
+            raise ArgumentError("the prompt has no tokens")
+        draw = sampler(temperature, top_k, top_p, min_p, seed)
+        cache = self.new_state() if state is None else state
+        if cache.position + len(ids) > cache.context:
+            raise ContextLengthError(
+                f"a prompt of {len(ids)} tokens does not fit",
+                needed=cache.position + len(ids),
+                context=cache.context,
+            )
+        return self._pieces(ids, cache, max_tokens, draw, StopFilter(stops))
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a generation."""
+        return frozenset()
+
+    def _pieces(
+        self, ids: list[int], state: StateT, max_tokens: int, draw: Any, text: Any
+    ) -> Iterator[Piece]:
+        decoder = self.tokenizer.stream_decoder()
+        held_ids: list[int] = []
+        held_logprobs: list[float] = []
+        feed: list[int] = ids
+        for _ in range(max_tokens):
+            if state.position + len(feed) > state.context:
+                break
+            id, logprob = draw(self.forward(feed, state))
+            if id in self.end_ids:
+                break
+            feed = [id]
+            held_ids.append(id)
+            held_logprobs.append(logprob)
+            if piece := text.push(decoder.push(id)):
+                yield Piece(piece, held_ids, held_logprobs)
+                held_ids, held_logprobs = [], []
+            if text.stopped:
+                return
+        if rest := text.push(decoder.finish()) + text.finish():
+            yield Piece(rest, held_ids, held_logprobs)

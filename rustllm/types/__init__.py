@@ -1,0 +1,37 @@
+"""Types that say what arrays hold and what state a thing is in.
+
+Aliases (:data:`TokenId`, :data:`TokenArray`, :data:`Logits`...), the flat :class:`TokenBatch`,
+phantom markers (:class:`Tokens`, whose parameter is a stage that a checker follows), and shapes
+given by literal types (:class:`FixedWindow`, :class:`FixedMatrix`).
+"""
+
+from rustllm.types.aliases import (
+    BytesLike,
+    EmbeddingArray,
+    IntLike,
+    Logits,
+    Logprobs,
+    OffsetArray,
+    PathLikeStr,
+    TokenArray,
+    TokenId,
+    TokenIds,
+    Weights,
+)
+from rustllm.types.batch import TokenBatch, as_token_array
+
+__all__ = [
+    "BytesLike",
+    "EmbeddingArray",
+    "IntLike",
+    "Logits",
+    "Logprobs",
+    "OffsetArray",
+    "PathLikeStr",
+    "TokenArray",
+    "TokenBatch",
+    "TokenId",
+    "TokenIds",
+    "Weights",
+    "as_token_array",
+]
