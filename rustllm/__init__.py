@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     # errors
     "RustLLMError": "rustllm.errors",
+    "error_chain": "rustllm.errors",
+    "error_context": "rustllm.errors",
     # traits
     "LanguageModel": "rustllm.traits",
     "Model": "rustllm.traits",
@@ -29,6 +31,8 @@ __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from rustllm.errors import RustLLMError as RustLLMError
+    from rustllm.errors import error_chain as error_chain
+    from rustllm.errors import error_context as error_context
     from rustllm.traits import LanguageModel as LanguageModel
     from rustllm.traits import Model as Model
     from rustllm.traits import ModelBuilder as ModelBuilder

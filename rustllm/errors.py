@@ -3,14 +3,21 @@
 One root, :class:`RustLLMError`; below it a class per failure that a caller can act on, each also a
 subclass of the built-in that fits, so that ``except ValueError`` keeps working. An error carries a
 stable ``code``, typed attributes that say what and where, and a ``hint`` that says what to do.
+
+:class:`error_context` adds what was being done to any exception that passes through;
+:mod:`rustllm.error_conversion` turns foreign exceptions into these at the library's boundaries;
+:mod:`rustllm.error_report` prints a whole chain as text or JSON.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rustllm._core import status as _status
+from rustllm._core.context import ErrorFrame, attach, error_context, frames_of
 
 __all__ = [
     "ArgumentError",
@@ -18,24 +25,69 @@ __all__ = [
     "ConfigError",
     "ContextLengthError",
     "DisallowedSpecialTokenError",
+    "DoubleReleaseError",
     "DownloadError",
+    "ErrorFrame",
     "FileAccessError",
     "FileFormatError",
     "FileMissingError",
     "HashMismatchError",
+    "InvalidUtf8Error",
+    "LiveViewError",
     "MemoryLimitError",
     "MissingDependencyError",
     "ModelError",
     "OutOfMemoryError",
     "OutOfRangeError",
     "RustLLMError",
+    "StaleHandleError",
     "StateError",
     "TensorError",
     "TokenizerError",
     "TruncatedFileError",
     "UnknownTokenError",
     "UnsupportedError",
+    "convert_error",
+    "convert_errors",
+    "error_as_dict",
+    "error_as_json",
+    "error_chain",
+    "error_context",
+    "error_frames",
+    "error_report",
+    "register_conversion",
 ]
+
+# Needed only once something has failed or at a boundary; kept out of the import of every program.
+_LATER = {
+    "convert_error": "rustllm.error_conversion",
+    "convert_errors": "rustllm.error_conversion",
+    "register_conversion": "rustllm.error_conversion",
+    "error_as_dict": "rustllm.error_report",
+    "error_as_json": "rustllm.error_report",
+    "error_chain": "rustllm.error_report",
+    "error_report": "rustllm.error_report",
+}
+
+if TYPE_CHECKING:
+    from rustllm.error_conversion import convert_error as convert_error
+    from rustllm.error_conversion import convert_errors as convert_errors
+    from rustllm.error_conversion import register_conversion as register_conversion
+    from rustllm.error_report import error_as_dict as error_as_dict
+    from rustllm.error_report import error_as_json as error_as_json
+    from rustllm.error_report import error_chain as error_chain
+    from rustllm.error_report import error_report as error_report
+
+error_frames = frames_of
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module 'rustllm.errors' has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
 
 
 class RustLLMError(Exception):
@@ -75,6 +127,10 @@ class RustLLMError(Exception):
         self.message = message
         self.hint = hint
         self.fields = fields
+        for name, slot in _BUILT_IN_SLOTS.items():
+            # OSError and ImportError own these names, so that __getattr__ would never be asked.
+            if name in fields and isinstance(self, slot):
+                setattr(self, name, fields[name])
 
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__.get("fields")
@@ -82,10 +138,41 @@ class RustLLMError(Exception):
             return fields[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    @property
+    def frames(self) -> tuple[ErrorFrame, ...]:
+        """What was being done, innermost first, from each :class:`error_context` passed."""
+        return frames_of(self)
+
+    def report(self) -> str:
+        """The error, its context and its causes as readable lines; see :func:`error_report`."""
+        from rustllm.error_report import error_report
+
+        return error_report(self)
+
+    def as_json(self, *, indent: int | None = None) -> str:
+        """The same as one JSON object; see :func:`error_as_json`."""
+        from rustllm.error_report import error_as_json
+
+        return error_as_json(self, indent=indent)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.hint, self.fields)
+        # A process worker's error must reach its parent even when a field or the cause cannot be
+        # pickled: such a part travels as its text.
+        fields = {name: _portable(value, repr) for name, value in self.fields.items()}
+        frames = tuple(
+            ErrorFrame(f.what, {k: _portable(v, repr) for k, v in f.fields.items()})
+            for f in self.frames
+        )
+        cause = self.__cause__
+        if cause is not None:
+            cause = _portable(cause, _as_own_error)
+        return _rebuild, (type(self), self.message, self.hint, fields, frames, cause)
 
     def __str__(self) -> str:
+        text = self._located_message()
+        return f"{text} ({self.hint})" if self.hint else text
+
+    def _located_message(self) -> str:
         where = []
         path: str | PathLike[str] | None = self.fields.get("path")
         if path is not None:
@@ -94,14 +181,44 @@ class RustLLMError(Exception):
             value = self.fields.get(name)
             if value is not None:
                 where.append(f"{name} {value}")
-        text = f"{', '.join(where)}: {self.message}" if where else self.message
-        return f"{text} ({self.hint})" if self.hint else text
+        return f"{', '.join(where)}: {self.message}" if where else self.message
+
+
+_BUILT_IN_SLOTS: dict[str, type[Exception]] = {"errno": OSError, "path": ImportError}
+
+
+def _portable(value: Any, otherwise: Callable[[Any], Any]) -> Any:
+    if value is None or type(value) in (str, int, float, bool, bytes):
+        return value
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:  # whatever a foreign __reduce__ raises
+        return otherwise(value)
+    return value
+
+
+def _as_own_error(error: BaseException) -> RustLLMError:
+    own = RustLLMError(f"{type(error).__name__}: {error}")
+    attach(own, frames_of(error))
+    return own
 
 
 def _rebuild(
-    cls: type[RustLLMError], message: str, hint: str | None, fields: dict[str, Any]
+    cls: type[RustLLMError],
+    message: str,
+    hint: str | None,
+    fields: dict[str, Any],
+    frames: tuple[ErrorFrame, ...] = (),
+    cause: BaseException | None = None,
 ) -> RustLLMError:
-    return cls(message, hint=hint, **fields)
+    error = cls(message, hint=hint, **fields)
+    if frames:
+        attach(error, frames)
+    if cause is not None:
+        error.__cause__ = cause
+    return error
 
 
 class ArgumentError(RustLLMError, ValueError):
@@ -136,6 +253,27 @@ class StateError(RustLLMError, RuntimeError):
     """The object is closed, stale, busy or in the wrong state for this call."""
 
     code = "state"
+
+
+class StaleHandleError(StateError):
+    """A handle to memory that its arena or pool has since taken back."""
+
+    code = "memory.stale"
+
+
+class LiveViewError(StateError, BufferError):
+    """Memory cannot be taken back or moved: views of it are alive.
+
+    Fields: ``n_views``, ``n_bytes`` (in use by them), ``n_pins``.
+    """
+
+    code = "memory.live-view"
+
+
+class DoubleReleaseError(StateError):
+    """A lease was released twice."""
+
+    code = "memory.double-release"
 
 
 class CancelledError(RustLLMError):
@@ -184,6 +322,12 @@ class TruncatedFileError(FileFormatError):
     """The file ends before what it announces."""
 
     code = "file.truncated"
+
+
+class InvalidUtf8Error(FileFormatError):
+    """Bytes that are not UTF-8. Fields: ``offset`` of the first bad sequence, ``path``."""
+
+    code = "text.utf8"
 
 
 class UnsupportedError(RustLLMError, ValueError):
@@ -257,13 +401,16 @@ _BY_STATUS: dict[int, type[RustLLMError]] = {
     _status.Status.LIMIT_REACHED: MemoryLimitError,
     _status.Status.NOT_FINITE: ModelError,
     _status.Status.CANCELLED: CancelledError,
-    _status.Status.STALE: StateError,
+    _status.Status.STALE: StaleHandleError,
     _status.Status.CLOSED: StateError,
+    _status.Status.LIVE_VIEWS: LiveViewError,
+    _status.Status.RELEASED_TWICE: DoubleReleaseError,
+    _status.Status.BAD_UTF8: InvalidUtf8Error,
 }
 
 
-def _from_status(code: int, what: str) -> RustLLMError:
-    return _BY_STATUS.get(code, RustLLMError)(what)
+def _from_status(code: int, what: str, fields: dict[str, Any]) -> RustLLMError:
+    return _BY_STATUS.get(code, RustLLMError)(what, **fields)
 
 
 _status.register_raiser(_from_status)

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from enum import IntEnum
+from typing import Any
 
 class Status(IntEnum):
     OK = 0
@@ -13,6 +14,9 @@ class Status(IntEnum):
     CANCELLED = -8
     STALE = -9
     CLOSED = -10
+    LIVE_VIEWS = -11
+    RELEASED_TWICE = -12
+    BAD_UTF8 = -13
 
-def register_raiser(raiser: Callable[[int, str], BaseException]) -> None: ...
+def register_raiser(raiser: Callable[[int, str, dict[str, Any]], BaseException]) -> None: ...
 def check_status(code: int, what: str) -> int: ...
