@@ -1,0 +1,84 @@
+"""Continue a text with a model, token by token.
+
+The text is continued as it is, without a chat template; `rustllm chat` asks a question.
+
+examples:
+  rustllm generate "Why is the sky blue?"
+  rustllm generate --temperature 0 -n 20 "The capital of France is"
+  rustllm generate -m model.gguf --file prompt.txt > answer.txt
+  git log -5 | rustllm generate - --json
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+
+from rustllm.cli.options import (
+    add_model_arguments,
+    add_sampling_arguments,
+    add_text_arguments,
+    read_text,
+    sampling_options,
+)
+from rustllm.cli.output import Output
+from rustllm.cli.resolve import open_model
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_text_arguments(parser, what="prompt")
+    add_model_arguments(parser)
+    add_sampling_arguments(parser)
+
+
+def run(args: Namespace) -> int:
+    """Generate and stream."""
+    output = Output.of(args)
+    prompt = read_text(args, what="prompt")
+    started = time.perf_counter()
+    model = open_model(args, output)
+    loaded = time.perf_counter()
+    options = sampling_options(args)
+    if args.context is not None:
+        options["state"] = model.new_state(context=args.context)
+    text: list[str] = []
+    ids: list[int] = []
+    logprobs: list[float] = []
+    first = None
+    for piece in model.generate(prompt, **options):
+        first = first or time.perf_counter()
+        text.append(piece.text)
+        ids.extend(piece.ids)
+        logprobs.extend(piece.logprobs)
+        if not output.json:
+            output.write(piece.text)
+    ended = time.perf_counter()
+    seconds = {"load": loaded - started, "first": (first or ended) - loaded, "all": ended - loaded}
+    if output.json:
+        output.document(
+            "generate",
+            model=args.model,
+            prompt=prompt,
+            text="".join(text),
+            ids=ids,
+            logprobs=logprobs,
+            seconds={key: round(value, 4) for key, value in seconds.items()},
+        )
+        return 0
+    if text and not text[-1].endswith("\n"):
+        output.line()
+    output.note(describe_speed(len(ids), seconds))
+    return 0
+
+
+def describe_speed(n_ids: int, seconds: dict[str, float]) -> str:
+    """One line on how long it took."""
+    decoding = seconds["all"] - seconds["first"]
+    speed = f", {(n_ids - 1) / decoding:.0f} tokens/s" if n_ids > 1 and decoding > 0 else ""
+    return (
+        f"[loaded in {seconds['load'] * 1e3:.0f} ms, first token after "
+        f"{seconds['first'] * 1e3:.0f} ms, {n_ids} tokens in {seconds['all']:.2f} s{speed}]"
+    )

@@ -1,0 +1,156 @@
+"""Show what a model file holds: metadata, tensors, sizes and, with --plan, the operations that run.
+
+examples:
+  rustllm inspect model.gguf
+  rustllm inspect smollm2-135m-instruct --tensors
+  rustllm inspect model.safetensors --json
+  rustllm inspect model.gguf --plan
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rustllm.cli.output import Output
+
+__all__ = ["add_arguments", "run"]
+
+SHOWN_ITEMS = 6  # of an array
+SHOWN_CHARACTERS = 72  # of a text
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", metavar="NAME|PATH", help="a model file, or a named model")
+    parser.add_argument("--tensors", action="store_true", help="a line for every tensor")
+    parser.add_argument(
+        "--full", action="store_true", help="whole texts and arrays of the metadata"
+    )
+    parser.add_argument("--plan", action="store_true", help="the operations that the engine runs")
+
+
+def run(args: Namespace) -> int:
+    """Open the file and print."""
+    from rustllm.models import store
+
+    output = Output.of(args)
+    with output.progress() as progress:
+        path = store.resolve_model(args.model, progress=progress)
+    plan = None
+    if args.plan:
+        from rustllm.models import load_model
+
+        plan = str(load_model(path).plan)
+    with open_weights(path) as file:
+        kind = type(file).__name__.removesuffix("File")
+        tensors = [describe_tensor(name, tensor) for name, tensor in file.tensors.items()]
+        metadata = dict(file.metadata)
+        if output.json:
+            shown = {
+                key: shorten(value, whole=args.full, as_data=True)
+                for key, value in metadata.items()
+            }
+            output.document(
+                "inspect",
+                path=str(path),
+                format=kind,
+                file_bytes=path.stat().st_size,
+                metadata=shown,
+                tensors=tensors,
+                plan=plan,
+            )
+            return 0
+        n_bytes = sum(tensor["bytes"] for tensor in tensors)
+        output.line(f"{path}: {kind}, {path.stat().st_size / 1e6:.1f} MB")
+        output.line(f"\nmetadata ({len(metadata)})")
+        for key, value in metadata.items():
+            output.line(f"  {key}: {shorten(value, whole=args.full)}")
+        output.line(f"\ntensors ({len(tensors)}, {n_bytes / 1e6:.1f} MB)")
+        if args.tensors:
+            name_width = max((len(tensor["name"]) for tensor in tensors), default=0)
+            for tensor in tensors:
+                shape = " x ".join(map(str, tensor["shape"]))
+                output.line(
+                    f"  {tensor['name']:{name_width}}  {tensor['type']:5} {shape:>16} "
+                    f"{tensor['bytes']:>12}"
+                )
+        else:
+            for kind, count, size in by_type(tensors):
+                output.line(f"  {kind:5} {count:5} tensors {size / 1e6:9.1f} MB")
+        if plan is not None:
+            output.line("\nplan")
+            output.line(plan)
+    return 0
+
+
+def open_weights(path: Path) -> Any:
+    """Open a GGUF or safetensors file; what it is, is told by its content."""
+    from rustllm.cli.options import access
+
+    if path.is_file():
+        with access(str(path)), path.open("rb") as file:
+            head = file.read(9)
+        if len(head) == 9 and head[8:] == b"{" and not head.startswith(b"GGUF"):
+            from rustllm.loaders.safetensors import SafetensorsFile
+
+            return SafetensorsFile(path)
+    from rustllm.loaders.gguf import GGUFFile
+
+    return GGUFFile(path)
+
+
+def describe_tensor(name: str, tensor: Any) -> dict[str, Any]:
+    """Return the facts about one tensor that both formats have."""
+    return {
+        "name": name,
+        "type": getattr(tensor, "type_name", None) or str(tensor.dtype),
+        "shape": [int(n) for n in tensor.shape],
+        "offset": getattr(tensor, "offset", None),
+        "bytes": int(getattr(tensor, "n_bytes", 0) or tensor.nbytes),
+    }
+
+
+def by_type(tensors: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    """Return type, number and bytes of the tensors of each type, largest first.
+
+    Examples
+    --------
+    >>> from rustllm.cli.inspect import by_type
+    >>> by_type([{"type": "F32", "bytes": 4}, {"type": "Q8_0", "bytes": 34}])
+    [('Q8_0', 1, 34), ('F32', 1, 4)]
+    """
+    counts = Counter(tensor["type"] for tensor in tensors)
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        sizes[tensor["type"]] += tensor["bytes"]
+    return [(kind, counts[kind], size) for kind, size in sizes.most_common()]
+
+
+def shorten(value: Any, *, whole: bool, as_data: bool = False) -> Any:
+    """Cut a value for reading: a text after its first characters, an array after its first items.
+
+    Examples
+    --------
+    >>> from rustllm.cli.inspect import shorten
+    >>> shorten(list(range(100)), whole=False)
+    '[0, 1, 2, 3, 4, 5, ...] (100)'
+    """
+    if isinstance(value, (str, bytes)):
+        if not whole and len(value) > SHOWN_CHARACTERS:
+            head = value[:SHOWN_CHARACTERS]
+            return head if as_data else f"{head!r}... ({len(value)} characters)"
+        return value if as_data else repr(value)
+    if isinstance(value, Mapping):
+        return dict(value) if as_data else repr(dict(value))
+    if hasattr(value, "__len__") and hasattr(value, "__getitem__"):
+        items = list(value) if whole else [value[i] for i in range(min(len(value), SHOWN_ITEMS))]
+        items = [item.item() if hasattr(item, "item") else item for item in items]
+        if as_data:
+            return items if whole else {"count": len(value), "first": items}
+        more = ", ..." if len(items) < len(value) else ""
+        return f"[{', '.join(map(repr, items))}{more}] ({len(value)})"
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,175 @@
+"""Arguments that several commands share, and the input that they name."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rustllm.errors import ArgumentError, FileAccessError, FileMissingError
+
+__all__ = [
+    "access",
+    "add_model_arguments",
+    "add_sampling_arguments",
+    "add_text_arguments",
+    "add_tokenizer_arguments",
+    "decode_utf8",
+    "read_bytes",
+    "read_text",
+    "sampling_options",
+]
+
+STDIN = "-"
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Return an argparse type: a whole number of at least ``least``."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return convert
+
+
+def real(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """Return an argparse type: a finite number in ``[least, most]``."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not (math.isfinite(value) and least <= value <= most):
+            bounds = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            raise argparse.ArgumentTypeError(f"{text} is not {bounds}")
+        return value
+
+    return convert
+
+
+def add_text_arguments(parser: argparse.ArgumentParser, *, what: str) -> None:
+    """Add the text to work on: words, ``-`` for stdin, or ``--file``."""
+    parser.add_argument("text", nargs="?", help=f"{what}; - reads stdin")
+    parser.add_argument("-f", "--file", metavar="PATH", help=f"read {what} from a file (UTF-8)")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a model and how it runs."""
+    from rustllm.models.store import DEFAULT_MODEL
+
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "-m",
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME|PATH",
+        help="a name that `rustllm pull --list` shows, or a model file (default: %(default)s)",
+    )
+    group.add_argument("--threads", type=whole(1), metavar="N", help="threads (default: all cores)")
+    group.add_argument("--context", type=whole(1), metavar="N", help="tokens of context to hold")
+    group.add_argument(
+        "--exact", action="store_true", help="float32 activations: slower, the reference result"
+    )
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how the next token is chosen and when to stop."""
+    group = parser.add_argument_group("sampling")
+    group.add_argument(
+        "-n", "--max-tokens", type=whole(1), default=256, metavar="N", help="(default: %(default)s)"
+    )
+    group.add_argument(
+        "--temperature", type=real(0), metavar="T", help="0 always takes the likeliest token"
+    )
+    group.add_argument("--top-k", type=whole(0), metavar="K", help="keep the K likeliest tokens")
+    group.add_argument("--top-p", type=real(0, 1), metavar="P", help="keep this much probability")
+    group.add_argument(
+        "--min-p", type=real(0, 1), metavar="P", help="drop tokens below P times the likeliest"
+    )
+    group.add_argument("--seed", type=whole(0), metavar="N", help="same seed, same text")
+    group.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="stop before TEXT; repeatable"
+    )
+
+
+def sampling_options(args: argparse.Namespace) -> dict[str, object]:
+    """Return the keyword arguments of ``generate`` and ``chat`` that were given."""
+    chosen: dict[str, object] = {"max_tokens": args.max_tokens}
+    for name in ("temperature", "top_k", "top_p", "min_p", "seed"):
+        value = getattr(args, name)
+        if value is not None:
+            chosen[name] = value
+    if args.stop:
+        chosen["stop"] = tuple(args.stop)
+    return chosen
+
+
+def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a tokenizer."""
+    from rustllm.models.store import DEFAULT_MODEL
+
+    parser.add_argument(
+        "-t",
+        "--tokenizer",
+        default=DEFAULT_MODEL,
+        metavar="NAME|PATH",
+        help="an encoding (cl100k_base), a named model, or a tokenizer or model file "
+        "(default: %(default)s)",
+    )
+
+
+@contextmanager
+def access(path: str) -> Iterator[None]:
+    """Turn what the operating system says of a file into our errors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileMissingError("no such file", path=path, hint="check the name") from error
+    except OSError as error:
+        text = error.strerror or str(error)
+        raise FileAccessError(text, path=path, errno=error.errno) from error
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file, or stdin for ``-``."""
+    if path == STDIN:
+        return sys.stdin.buffer.read()
+    with access(path):
+        return Path(path).read_bytes()
+
+
+def decode_utf8(raw: bytes, path: str) -> str:
+    """Decode strictly; the error says where the first bad byte is."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ArgumentError(
+            f"not UTF-8: byte 0x{raw[error.start]:02x}",
+            path="stdin" if path == STDIN else path,
+            offset=error.start,
+            hint="convert it first, for example with iconv -t UTF-8",
+        ) from error
+
+
+def read_text(args: argparse.Namespace, *, what: str) -> str:
+    """Return the text that the arguments name."""
+    if args.file is not None:
+        if args.text is not None:
+            raise ArgumentError(f"{what} is given twice", hint="either words or --file, not both")
+        return decode_utf8(read_bytes(args.file), args.file)
+    if args.text is None:
+        raise ArgumentError(f"no {what}", hint="pass it in quotes, as - for stdin, or with --file")
+    if args.text == STDIN:
+        return decode_utf8(read_bytes(STDIN), STDIN)
+    # Arguments that are not valid in the locale arrive as lone surrogates.
+    return decode_utf8(args.text.encode("utf-8", "surrogateescape"), f"the {what}")

@@ -1,0 +1,30 @@
+"""Fixtures for every test: real models, fetched once by the project's own store."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _model_path(name: str) -> Path:
+    from rustllm.errors import DownloadError
+    from rustllm.models.store import find_model
+
+    try:
+        return find_model(name)
+    except DownloadError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{name} is not in the cache and cannot be fetched: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """SmolLM2-135M-Instruct, Q4_1: a llama with a byte-level BPE tokenizer."""
+    return _model_path("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def gemma3_path() -> Path:
+    """Gemma 3 270M (base), Q4_K_M: a gemma3 with a SentencePiece-style tokenizer."""
+    return _model_path("gemma-3-270m")

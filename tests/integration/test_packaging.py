@@ -1,0 +1,90 @@
+"""What is in the distributions, and that the headers stand on their own."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+HEADERS = sorted((ROOT / "rustllm").rglob("*.h"))
+
+
+def test_run_time_needs_numpy_only():
+    assert [d.split(">")[0] for d in PROJECT["project"]["dependencies"]] == ["numpy"]
+
+
+def test_the_version_is_the_same_everywhere():
+    import rustllm
+
+    assert rustllm.__version__ == PROJECT["project"]["version"]
+    assert f"## {rustllm.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_licence_is_mit_and_is_shipped():
+    assert "MIT" in (ROOT / "LICENSE").read_text("utf-8")
+    assert PROJECT["project"]["license"] == "MIT"
+
+
+def test_readme_has_its_two_commands_once_each():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    for command in (
+        'python -m pip install . && rustllm generate "Why is the sky blue?"',
+        'python -m pip install -e ".[test]" && pytest',
+    ):
+        assert lines.count(command) == 1
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+@pytest.mark.parametrize("header", HEADERS, ids=lambda p: p.name)
+def test_a_header_compiles_alone_without_a_warning(header):
+    done = subprocess.run(
+        ["gcc", "-x", "c", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+        + ["-I", str(ROOT / "rustllm/_core/simd"), "-include", str(header), "/dev/null"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_loads_neither_numpy_nor_any_floor():
+    code = "import rustllm, sys; print(*sorted(m for m in sys.modules if m.startswith('rustllm')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["rustllm"]
+
+
+@pytest.mark.slow
+def test_sdist_holds_the_sources_and_no_generated_c(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    pytest.importorskip("Cython")
+    tree = tmp_path / "tree"
+    shutil.copytree(
+        ROOT,
+        tree,
+        ignore=shutil.ignore_patterns(
+            "*.so", "*.c", "*.html", "build", ".git", "*.egg-info", "__pycache__", ".*_cache"
+        ),
+    )
+    (tree / "rustllm/_core/leftover.c").write_text("int generated;\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import setuptools.build_meta as b; print(b.build_sdist('.'))"],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tree / done.stdout.split()[-1]) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    for pattern in ("*.pyx", "*.pxd", "*.pyi", "*.h", "*.py"):
+        for path in (ROOT / "rustllm").rglob(pattern):
+            assert path.relative_to(ROOT).as_posix() in names
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"):
+        assert name in names
+    bad = [name for name in names if Path(name).suffix in (".c", ".so", ".pyc", ".pyd", ".html")]
+    assert bad == []
