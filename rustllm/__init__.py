@@ -25,6 +25,8 @@ _PUBLIC = {
     "Tokenizer": "rustllm.traits",
     # types
     "TokenBatch": "rustllm.types",
+    # loaders
+    "GGUFFile": "rustllm.loaders.gguf",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from rustllm.errors import RustLLMError as RustLLMError
     from rustllm.errors import error_chain as error_chain
     from rustllm.errors import error_context as error_context
+    from rustllm.loaders.gguf import GGUFFile as GGUFFile
     from rustllm.traits import LanguageModel as LanguageModel
     from rustllm.traits import Model as Model
     from rustllm.traits import ModelBuilder as ModelBuilder

@@ -22,6 +22,7 @@ cdef extern from "blocks.h" nogil:
     int rl_is_type(int type) noexcept
     Py_ssize_t rl_row_bytes(int type, Py_ssize_t n) noexcept
     int rl_dequantize_row(int type, const uint8_t* src, float* dst, Py_ssize_t n) noexcept
+    Py_ssize_t rl_first_not_finite(int type, const uint8_t* src, Py_ssize_t blocks) noexcept
     float rl_f16_to_f32(uint16_t h) noexcept
     uint16_t rl_f32_to_f16(float value) noexcept
 
@@ -180,3 +181,45 @@ def dequantize(data, type, out=None):
                 with gil:
                     PyErr_CheckSignals()
     return out
+
+
+def first_not_finite(data, type):
+    """Index of the first value (or block, by its scales) that is NaN or infinite; -1 if none is.
+
+    Parameters
+    ----------
+    data : buffer
+        Whole blocks of `type`.
+    type : int or str
+        Block type, by GGUF's id or name.
+
+    Notes
+    -----
+    O(n), without the GIL. Integers are always finite.
+    """
+    found = block_format(type)
+    cdef const uint8_t[::1] source = memoryview(data).cast("B")
+    cdef int type_id = found.type_id
+    cdef Py_ssize_t bytes_a_block = found.bytes
+    cdef Py_ssize_t n = source.shape[0] // bytes_a_block
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t step
+    cdef Py_ssize_t bad = -1
+    if source.shape[0] % bytes_a_block:
+        raise ValueError(f"{source.shape[0]} bytes are not whole blocks of {found.name}, "
+                         f"which take {bytes_a_block}")
+    if n == 0:
+        return -1
+    cdef const uint8_t* src = &source[0]
+    with nogil:
+        while done < n:
+            step = min(n - done, _STEP)
+            bad = rl_first_not_finite(type_id, src + done * bytes_a_block, step)
+            if bad >= 0:
+                bad += done
+                break
+            done += step
+            if done < n:
+                with gil:
+                    PyErr_CheckSignals()
+    return bad

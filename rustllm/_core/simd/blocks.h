@@ -269,4 +269,47 @@ static inline int rl_dequantize_row(int type, const uint8_t *src, float *dst, pt
 #undef RL_EACH_BLOCK
 #undef RL_EACH_PLAIN
 
+/* Where the float16 scales of a block stand: the first at `at`, and a second after it? */
+static inline int rl_scale_place(int type, int *second) {
+    *second = type == RL_Q4_1 || type == RL_Q5_1 || type == RL_Q2_K || type == RL_Q4_K ||
+              type == RL_Q5_K;
+    switch (type) {
+    case RL_Q2_K: return 80;
+    case RL_Q3_K: return 108;
+    case RL_Q6_K: return 208;
+    default: return 0;
+    }
+}
+
+static inline int rl_f16_is_finite(uint16_t h) { return (h & 0x7c00u) != 0x7c00u; }
+
+/* Index of the first block (value, of a plain type) that is not finite; -1 if all are. */
+static inline ptrdiff_t rl_first_not_finite(int type, const uint8_t *src, ptrdiff_t blocks) {
+    if (!rl_is_type(type)) return -1;
+    ptrdiff_t bytes = rl_block_sizes[type].bytes;
+    int second, at = rl_scale_place(type, &second);
+    switch (type) {
+    case RL_F32:
+        for (ptrdiff_t i = 0; i < blocks; i++)
+            if ((rl_load_u32(src + 4 * i) & 0x7f800000u) == 0x7f800000u) return i;
+        return -1;
+    case RL_F64:
+        for (ptrdiff_t i = 0; i < blocks; i++)
+            if ((rl_load_u32(src + 8 * i + 4) & 0x7ff00000u) == 0x7ff00000u) return i;
+        return -1;
+    case RL_BF16:
+        for (ptrdiff_t i = 0; i < blocks; i++)
+            if ((rl_load_u16(src + 2 * i) & 0x7f80u) == 0x7f80u) return i;
+        return -1;
+    case RL_I8: case RL_I16: case RL_I32: case RL_I64:
+        return -1;
+    default:
+        for (ptrdiff_t i = 0; i < blocks; i++, src += bytes) {
+            if (!rl_f16_is_finite(rl_load_u16(src + at))) return i;
+            if (second && !rl_f16_is_finite(rl_load_u16(src + at + 2))) return i;
+        }
+        return -1;
+    }
+}
+
 #endif

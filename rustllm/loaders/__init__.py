@@ -1,0 +1,1 @@
+"""Files: detection, text and streams, GGUF and safetensors."""
