@@ -23,6 +23,11 @@ _PUBLIC = {
     "Plugin": "rustllm.traits",
     "Token": "rustllm.traits",
     "Tokenizer": "rustllm.traits",
+    # iterators
+    "TokenIterator": "rustllm.iterators",
+    "chunks": "rustllm.iterators",
+    "windows": "rustllm.iterators",
+    "parallel_map": "rustllm.parallel",
     # types
     "TokenBatch": "rustllm.types",
     # loaders
@@ -35,7 +40,11 @@ if TYPE_CHECKING:
     from rustllm.errors import RustLLMError as RustLLMError
     from rustllm.errors import error_chain as error_chain
     from rustllm.errors import error_context as error_context
+    from rustllm.iterators import TokenIterator as TokenIterator
+    from rustllm.iterators import chunks as chunks
+    from rustllm.iterators import windows as windows
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
+    from rustllm.parallel import parallel_map as parallel_map
     from rustllm.traits import LanguageModel as LanguageModel
     from rustllm.traits import Model as Model
     from rustllm.traits import ModelBuilder as ModelBuilder
