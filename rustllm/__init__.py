@@ -32,6 +32,8 @@ _PUBLIC = {
     "TokenBatch": "rustllm.types",
     # loaders
     "GGUFFile": "rustllm.loaders.gguf",
+    # tokenizers: training
+    "BpeTrainer": "rustllm.tokenizers.trainer",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from rustllm.iterators import windows as windows
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
     from rustllm.parallel import parallel_map as parallel_map
+    from rustllm.tokenizers.trainer import BpeTrainer as BpeTrainer
     from rustllm.traits import LanguageModel as LanguageModel
     from rustllm.traits import Model as Model
     from rustllm.traits import ModelBuilder as ModelBuilder

@@ -1,0 +1,20 @@
+from collections.abc import Callable
+
+class MergeLoop:
+    def __init__(
+        self,
+        byte_ids: list[int],
+        strings: dict[bytes, int],
+        n_ids: int,
+        max_token_length: int | None = None,
+    ) -> None: ...
+    def add_words(self, words: list[bytes], counts: list[int], byte_ids: list[int]) -> None: ...
+    def run(
+        self,
+        vocab_size: int,
+        min_frequency: int = 0,
+        progress: Callable[[int], object] | None = None,
+    ) -> None: ...
+    def merges_by_rank(self) -> list[tuple[int, int, int]]: ...
+    def token_strings(self) -> list[bytes]: ...
+    def statistics(self) -> dict[str, int]: ...

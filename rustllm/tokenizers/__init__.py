@@ -1,0 +1,1 @@
+"""Tokenizers: every common vocabulary, exactly."""

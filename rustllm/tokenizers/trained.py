@@ -1,0 +1,181 @@
+"""What a BPE trainer found: tokens and merges, and how to write them for others."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rustllm._core.split import EXPRESSIONS
+from rustllm.errors import FileAccessError
+from rustllm.tokenizers.byte_alphabet import bytes_to_text
+
+if TYPE_CHECKING:
+    from rustllm._core.train import MergeLoop
+
+__all__ = ["TrainedBpe"]
+
+
+class TrainedBpe:
+    """A trained vocabulary, in the order in which it was learnt.
+
+    Attributes
+    ----------
+    pattern : str or None
+        How text is split before merging.
+    special_tokens : dict of str to int
+        They have the first ids.
+
+    Notes
+    -----
+    Immutable; any number of threads may read one.
+
+    Examples
+    --------
+    >>> from rustllm.tokenizers.trainer import BpeTrainer
+    >>> trained = BpeTrainer(258, special_tokens=["<end>"]).train(["aaa"])
+    >>> trained.n_vocab, trained.merges_as_text(), trained.special_tokens
+    (258, [('a', 'a')], {'<end>': 0})
+    """
+
+    def __init__(
+        self,
+        loop: MergeLoop,
+        special_tokens: dict[str, int],
+        pattern: str | None,
+    ) -> None:
+        self._tokens = loop.token_strings()
+        self._merges = loop.merges_by_rank()
+        self.special_tokens = special_tokens
+        self.pattern = pattern
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of tokens, special tokens included."""
+        return len(self._tokens)
+
+    def token_bytes(self) -> list[bytes]:
+        """Bytes of every token by id; a special token's are its UTF-8 spelling."""
+        tokens = list(self._tokens)
+        for text, id in self.special_tokens.items():
+            tokens[id] = text.encode()
+        return tokens
+
+    def merges(self) -> list[tuple[int, int, int]]:
+        """The merges in order, as ids: left, right, and the token they make."""
+        return list(self._merges)
+
+    def merges_as_text(self) -> list[tuple[str, str]]:
+        """The merges in order, in the byte alphabet, as ``tokenizer.json`` writes them."""
+        text = [bytes_to_text(token) for token in self._tokens]
+        return [(text[left], text[right]) for left, right, _ in self._merges]
+
+    def mergeable_ranks(self) -> dict[bytes, int]:
+        """Rank of each token that is not special, as ``tiktoken.Encoding`` takes them.
+
+        A rank is the token's id. tiktoken merges whichever pair spells the lowest rank, while the
+        merges here name their halves; the two differ only where some other pair of tokens spells
+        the same token.
+        """
+        unlearnt = set(self.special_tokens.values())
+        unlearnt -= {made for _, _, made in self._merges}
+        return {
+            token: id
+            for id, token in enumerate(self._tokens)
+            if id not in unlearnt or len(token) == 1
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of a ``tokenizer.json``."""
+        text_of = {id: text for text, id in self.special_tokens.items()}
+        vocab = {
+            text_of.get(id) or bytes_to_text(token): id for id, token in enumerate(self._tokens)
+        }
+        byte_level = {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": self.pattern == "gpt2",
+        }
+        pre_tokenizer: dict[str, Any] = byte_level
+        if self.pattern not in (None, "gpt2"):
+            expressions = EXPRESSIONS.get(self.pattern, (self.pattern,))
+            splits: list[dict[str, Any]] = [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": expression},
+                    "behavior": "Isolated",
+                    "invert": False,
+                }
+                for expression in expressions
+            ]
+            pre_tokenizer = {"type": "Sequence", "pretokenizers": [*splits, byte_level]}
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {
+                    "id": id,
+                    "content": text,
+                    "single_word": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "normalized": False,
+                    "special": True,
+                }
+                for text, id in self.special_tokens.items()
+            ],
+            "normalizer": None,
+            "pre_tokenizer": pre_tokenizer,
+            "post_processor": None,
+            "decoder": {**byte_level, "use_regex": True},
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": None,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "ignore_merges": False,
+                "vocab": vocab,
+                "merges": [list(merge) for merge in self.merges_as_text()],
+            },
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the vocabulary: ``NAME.tiktoken``, any other file as ``tokenizer.json``, or, when
+        `path` is a folder, ``vocab.json`` and ``merges.txt`` in it.
+
+        Raises
+        ------
+        FileAccessError
+            A file cannot be written.
+        """
+        target = Path(path)
+        if target.is_dir():
+            content = self.to_json()["model"]
+            lines = [f"{left} {right}\n" for left, right in content["merges"]]
+            _write(target / "vocab.json", json.dumps(content["vocab"], ensure_ascii=False))
+            _write(target / "merges.txt", "#version: 0.2\n" + "".join(lines))
+        elif target.suffix == ".tiktoken":
+            ranks = sorted(self.mergeable_ranks().items(), key=lambda item: item[1])
+            _write(
+                target,
+                "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks),
+            )
+        else:
+            _write(target, json.dumps(self.to_json(), ensure_ascii=False, indent=2))
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.write_text(text, encoding="utf-8", newline="\n")
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise FileAccessError(str(error), path=path, errno=error.errno) from error
