@@ -15,6 +15,8 @@ _PUBLIC = {
     "RustLLMError": "rustllm.errors",
     "error_chain": "rustllm.errors",
     "error_context": "rustllm.errors",
+    # memory
+    "Arena": "rustllm.memory",
     # traits
     "LanguageModel": "rustllm.traits",
     "Model": "rustllm.traits",
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from rustllm.iterators import chunks as chunks
     from rustllm.iterators import windows as windows
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
+    from rustllm.memory import Arena as Arena
     from rustllm.parallel import parallel_map as parallel_map
     from rustllm.tokenizers.trainer import BpeTrainer as BpeTrainer
     from rustllm.traits import LanguageModel as LanguageModel
