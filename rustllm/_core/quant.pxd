@@ -33,5 +33,12 @@ cdef Py_ssize_t row_bytes(int type_id, Py_ssize_t n) noexcept nogil
 # `n` elements at `src` (any address) to float32. 0, or BAD_ARGUMENT when row_bytes(...) is -1.
 cdef int dequantize_row(int type_id, const uint8_t* src, float* dst, Py_ssize_t n) noexcept nogil
 
+# `n` float32 to blocks. `weights` (how much each element matters) may be NULL; only types with a
+# searched scale look at it. 0, BAD_ARGUMENT (type, or not whole blocks), OUT_OF_RANGE (a scale
+# overflows float16) or NOT_FINITE.
+cdef int quantize_row(
+    int type_id, const float* src, const float* weights, uint8_t* dst, Py_ssize_t n
+) noexcept nogil
+
 cdef float f16_to_f32(uint16_t value) noexcept nogil
 cdef uint16_t f32_to_f16(float value) noexcept nogil

@@ -17,6 +17,8 @@ enum {
     RL_N_TYPES = 31
 };
 
+#define RL_INLINE static inline __attribute__((always_inline))
+
 typedef struct { uint16_t elements, bytes; } rl_block_size;
 
 /* Indexed by type id; {0, 0} for an id that is not supported. */
@@ -41,13 +43,13 @@ static inline ptrdiff_t rl_row_bytes(int type, ptrdiff_t n) {
     return n > PTRDIFF_MAX / bytes ? -1 : n * bytes;
 }
 
-static inline uint16_t rl_load_u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t rl_load_u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline float rl_bits_to_f32(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
-static inline uint32_t rl_f32_to_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+RL_INLINE uint16_t rl_load_u16(const uint8_t *p) { uint16_t v; memcpy(&v, p, 2); return v; }
+RL_INLINE uint32_t rl_load_u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+RL_INLINE float rl_bits_to_f32(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+RL_INLINE uint32_t rl_f32_to_bits(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
 
 /* Exact, also when the processor is told to flush denormal numbers: those are never operands. */
-static inline float rl_f16_to_f32(uint16_t h) {
+RL_INLINE float rl_f16_to_f32(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, bits = (uint32_t)(h & 0x7fffu) << 13;
     uint32_t exponent = bits & 0x0f800000u;
     bits += 112u << 23;
@@ -60,7 +62,7 @@ static inline float rl_f16_to_f32(uint16_t h) {
 }
 
 /* To nearest, ties to even; NaN stays NaN. */
-static inline uint16_t rl_f32_to_f16(float value) {
+RL_INLINE uint16_t rl_f32_to_f16(float value) {
     uint32_t bits = rl_f32_to_bits(value), sign = bits & 0x80000000u, h;
     bits ^= sign;
     if (bits > 0x7f800000u) {
@@ -75,19 +77,19 @@ static inline uint16_t rl_f32_to_f16(float value) {
     return (uint16_t)(h | sign >> 16);
 }
 
-static inline float rl_bf16_to_f32(uint16_t h) { return rl_bits_to_f32((uint32_t)h << 16); }
+RL_INLINE float rl_bf16_to_f32(uint16_t h) { return rl_bits_to_f32((uint32_t)h << 16); }
 
-static inline uint16_t rl_f32_to_bf16(float value) {
+RL_INLINE uint16_t rl_f32_to_bf16(float value) {
     uint32_t bits = rl_f32_to_bits(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 64);
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-static inline float rl_load_f16(const uint8_t *p) { return rl_f16_to_f32(rl_load_u16(p)); }
+RL_INLINE float rl_load_f16(const uint8_t *p) { return rl_f16_to_f32(rl_load_u16(p)); }
 
 /* One block each. `b` has the block's bytes, `y` room for its elements. */
 
-static inline void rl_dequantize_q4_0(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q4_0(const uint8_t *b, float *y) {
     float d = rl_load_f16(b);
     for (int j = 0; j < 16; j++) {
         y[j] = d * (float)((b[2 + j] & 15) - 8);
@@ -95,7 +97,7 @@ static inline void rl_dequantize_q4_0(const uint8_t *b, float *y) {
     }
 }
 
-static inline void rl_dequantize_q4_1(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q4_1(const uint8_t *b, float *y) {
     float d = rl_load_f16(b), m = rl_load_f16(b + 2);
     for (int j = 0; j < 16; j++) {
         y[j] = d * (float)(b[4 + j] & 15) + m;
@@ -103,7 +105,7 @@ static inline void rl_dequantize_q4_1(const uint8_t *b, float *y) {
     }
 }
 
-static inline void rl_dequantize_q5_0(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q5_0(const uint8_t *b, float *y) {
     float d = rl_load_f16(b);
     uint32_t high = rl_load_u32(b + 2);
     for (int j = 0; j < 16; j++) {
@@ -114,7 +116,7 @@ static inline void rl_dequantize_q5_0(const uint8_t *b, float *y) {
     }
 }
 
-static inline void rl_dequantize_q5_1(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q5_1(const uint8_t *b, float *y) {
     float d = rl_load_f16(b), m = rl_load_f16(b + 2);
     uint32_t high = rl_load_u32(b + 4);
     for (int j = 0; j < 16; j++) {
@@ -125,7 +127,7 @@ static inline void rl_dequantize_q5_1(const uint8_t *b, float *y) {
     }
 }
 
-static inline void rl_dequantize_q8_0(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q8_0(const uint8_t *b, float *y) {
     float d = rl_load_f16(b);
     for (int j = 0; j < 32; j++) y[j] = (float)(int8_t)b[2 + j] * d;
 }
@@ -133,7 +135,7 @@ static inline void rl_dequantize_q8_0(const uint8_t *b, float *y) {
 static const int8_t rl_iq4_nl_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                             1,    13,   25,  38,  53,  69,  89,  113};
 
-static inline void rl_dequantize_iq4_nl(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_iq4_nl(const uint8_t *b, float *y) {
     float d = rl_load_f16(b);
     for (int j = 0; j < 16; j++) {
         y[j] = d * (float)rl_iq4_nl_values[b[2 + j] & 15];
@@ -141,7 +143,7 @@ static inline void rl_dequantize_iq4_nl(const uint8_t *b, float *y) {
     }
 }
 
-static inline void rl_dequantize_q2_k(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q2_k(const uint8_t *b, float *y) {
     const uint8_t *scales = b, *q = b + 16;
     float d = rl_load_f16(b + 80), dmin = rl_load_f16(b + 82);
     for (int g = 0; g < 16; g++) { /* 16 groups of 16 */
@@ -153,12 +155,12 @@ static inline void rl_dequantize_q2_k(const uint8_t *b, float *y) {
 }
 
 /* Sixteen 6-bit scales in 12 bytes: low nibbles in bytes 0 to 7, high pairs in bytes 8 to 11. */
-static inline int rl_q3_k_scale(const uint8_t *s, int g) {
+RL_INLINE int rl_q3_k_scale(const uint8_t *s, int g) {
     int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4;
     return (low | (s[8 + (g & 3)] >> (g >> 2) * 2 & 3) << 4) - 32;
 }
 
-static inline void rl_dequantize_q3_k(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q3_k(const uint8_t *b, float *y) {
     const uint8_t *mask = b, *q = b + 32, *scales = b + 96;
     float d = rl_load_f16(b + 108);
     for (int g = 0; g < 16; g++) {
@@ -173,7 +175,7 @@ static inline void rl_dequantize_q3_k(const uint8_t *b, float *y) {
 }
 
 /* Eight 6-bit scales and eight 6-bit minima in 12 bytes. */
-static inline void rl_q4_k_scale_min(const uint8_t *s, int j, int *scale, int *min) {
+RL_INLINE void rl_q4_k_scale_min(const uint8_t *s, int j, int *scale, int *min) {
     if (j < 4) {
         *scale = s[j] & 63;
         *min = s[j + 4] & 63;
@@ -183,7 +185,7 @@ static inline void rl_q4_k_scale_min(const uint8_t *s, int j, int *scale, int *m
     }
 }
 
-static inline void rl_dequantize_q4_k(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q4_k(const uint8_t *b, float *y) {
     float d = rl_load_f16(b), dmin = rl_load_f16(b + 2);
     for (int g = 0; g < 8; g++) { /* 8 groups of 32 */
         const uint8_t *from = b + 16 + (g >> 1) * 32;
@@ -194,7 +196,7 @@ static inline void rl_dequantize_q4_k(const uint8_t *b, float *y) {
     }
 }
 
-static inline void rl_dequantize_q5_k(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q5_k(const uint8_t *b, float *y) {
     const uint8_t *high = b + 16;
     float d = rl_load_f16(b), dmin = rl_load_f16(b + 2);
     for (int g = 0; g < 8; g++) {
@@ -209,7 +211,7 @@ static inline void rl_dequantize_q5_k(const uint8_t *b, float *y) {
     }
 }
 
-static inline void rl_dequantize_q6_k(const uint8_t *b, float *y) {
+RL_INLINE void rl_dequantize_q6_k(const uint8_t *b, float *y) {
     const uint8_t *low = b, *high = b + 128, *scales = b + 192;
     float d = rl_load_f16(b + 208);
     for (int g = 0; g < 16; g++) {
@@ -235,7 +237,7 @@ static inline void rl_dequantize_q6_k(const uint8_t *b, float *y) {
     }
 
 /* n elements of `type` at src to float32 at dst. 0, or -1 if rl_row_bytes(type, n) is. */
-static inline int rl_dequantize_row(int type, const uint8_t *src, float *dst, ptrdiff_t n) {
+RL_INLINE int rl_dequantize_row(int type, const uint8_t *src, float *dst, ptrdiff_t n) {
     if (rl_row_bytes(type, n) < 0) return -1;
     ptrdiff_t elements = rl_block_sizes[type].elements, bytes = rl_block_sizes[type].bytes;
     ptrdiff_t blocks = n / elements;
