@@ -34,6 +34,7 @@ _PUBLIC = {
     "TokenBatch": "rustllm.types",
     # loaders
     "GGUFFile": "rustllm.loaders.gguf",
+    "SafetensorsFile": "rustllm.loaders.safetensors",
     # tokenizers: training
     "BpeTrainer": "rustllm.tokenizers.trainer",
 }
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from rustllm.iterators import chunks as chunks
     from rustllm.iterators import windows as windows
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
+    from rustllm.loaders.safetensors import SafetensorsFile as SafetensorsFile
     from rustllm.memory import Arena as Arena
     from rustllm.parallel import parallel_map as parallel_map
     from rustllm.tokenizers.trainer import BpeTrainer as BpeTrainer

@@ -1,7 +1,7 @@
 """safetensors files: opened lazily, with every rule of the format checked.
 
-The format is a JSON header and raw data; its rules fit on a page, and all of them are checked when a
-file is opened, so that nothing can hide in a hole, an overlap or a tail.
+The format is a JSON header and raw data; its rules fit on a page, and all of them are checked when
+a file is opened, so that nothing can hide in a hole, an overlap or a tail.
 """
 
 from __future__ import annotations
@@ -392,9 +392,7 @@ def _tensors(
             raise FileFormatError(
                 f"its data {what}", path=path, tensor=name, offset=data_start + begin
             )
-        tensors[name] = SafetensorsTensor(
-            file, name, dtype, shape, data_start + begin, end - begin
-        )
+        tensors[name] = SafetensorsTensor(file, name, dtype, shape, data_start + begin, end - begin)
         at = end
     if at != room:
         raise FileFormatError(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rustllm._core import dispatch, quant
 
 LEGACY = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "BF16", "F16"]
@@ -96,7 +97,9 @@ def test_values_that_the_type_can_express_come_back(name):
     known = quant.block_format(name)
     rng = np.random.default_rng(11)
     blocks = rng.integers(0, 256, (8, known.bytes), dtype=np.uint8)
-    for place in {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,), "IQ4_NL": (0,)}.get(name, (0, 2)):
+    for place in {"Q2_K": (80, 82), "Q3_K": (108,), "Q6_K": (208,), "IQ4_NL": (0,)}.get(
+        name, (0, 2)
+    ):
         blocks[:, place : place + 2] = np.frombuffer(np.float16(0.01).tobytes(), np.uint8)
     x = quant.dequantize(blocks, name)
     spread = float(np.sqrt(np.mean(x**2)))

@@ -1,11 +1,11 @@
 """safetensors: what is right is read as the reference reads it, what is wrong is refused."""
 
 import json
-import os
 import struct
 
 import numpy as np
 import pytest
+
 from rustllm.errors import (
     FileFormatError,
     FileMissingError,
@@ -140,7 +140,11 @@ def test_refused(name):
 
 
 def test_every_truncation_and_every_byte_change_is_refused_or_loads():
-    header = {"__metadata__": {"k": "v"}, "a": entry(0, 8, [2]), "b": entry(8, 12, [2, 3, 1], "F16")}
+    header = {
+        "__metadata__": {"k": "v"},
+        "a": entry(0, 8, [2]),
+        "b": entry(8, 12, [2, 3, 1], "F16"),
+    }
     header["b"]["data_offsets"][1] = 20
     data = bytearray(file(header, bytes(20)))
     SafetensorsFile.from_buffer(bytes(data))
@@ -203,7 +207,7 @@ def test_an_index_that_leaves_the_folder_is_refused(folder, name):
 def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
     secret = tmp_path / "secret.safetensors"
     secret.write_bytes((folder / "a.safetensors").read_bytes())
-    os.symlink(secret, folder / "link.safetensors")
+    (folder / "link.safetensors").symlink_to(secret)
     index(folder, {"a": "link.safetensors"})
     with pytest.raises(F, match="outside"):
         SafetensorsFolder(folder)
@@ -215,7 +219,7 @@ def test_links_of_a_model_cache_are_followed(tmp_path):
     blobs.mkdir(parents=True)
     snapshot.mkdir(parents=True)
     (blobs / "0").write_bytes(file({"a": entry(0, 4, [1])}, bytes(4)))
-    os.symlink(blobs / "0", snapshot / "m.safetensors")
+    (snapshot / "m.safetensors").symlink_to(blobs / "0")
     index(snapshot, {"a": "m.safetensors"})
     assert list(SafetensorsFolder(snapshot).tensors) == ["a"]
 
