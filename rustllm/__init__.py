@@ -30,6 +30,7 @@ _PUBLIC = {
     "chunks": "rustllm.iterators",
     "windows": "rustllm.iterators",
     "parallel_map": "rustllm.parallel",
+    "stream": "rustllm.stream",
     # types
     "TokenBatch": "rustllm.types",
     # loaders
@@ -42,6 +43,7 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from rustllm import stream as stream
     from rustllm.errors import RustLLMError as RustLLMError
     from rustllm.errors import error_chain as error_chain
     from rustllm.errors import error_context as error_context
@@ -67,7 +69,9 @@ def __getattr__(name: str) -> object:
     module = _PUBLIC.get(name)
     if module is None:
         raise AttributeError(f"module 'rustllm' has no attribute {name!r}")
-    value = getattr(_import_module(module), name)
+    value: object = _import_module(module)
+    if module != f"{__name__}.{name}":  # a public name that is a module stands for itself
+        value = getattr(value, name)
     globals()[name] = value
     return value
 
