@@ -12,14 +12,19 @@
     address and undefined-behaviour sanitizers, with bounds checks.
 """
 
+import gzip
+import io
+import multiprocessing
 import os
 import sys
+import tarfile
 from pathlib import Path
 
 from Cython.Build import cythonize
 from Cython.Compiler import Errors, Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 PROFILES = ("release", "debug", "coverage", "asan")
 profile = os.environ.get("RUSTLLM_BUILD", "release")
@@ -92,11 +97,41 @@ class BuildInParallel(build_ext):
             self.parallel = jobs
 
 
+class ReproducibleSdist(sdist):
+    """With ``SOURCE_DATE_EPOCH`` set, the same tree gives the same bytes."""
+
+    def make_distribution(self) -> None:
+        super().make_distribution()
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch is None:
+            return
+        for archive in self.archive_files:
+            if not archive.endswith(".tar.gz"):
+                continue
+            with tarfile.open(archive) as old:
+                entries = sorted(old.getmembers(), key=lambda entry: entry.name)
+                files = [(e, old.extractfile(e).read() if e.isfile() else None) for e in entries]
+            with (
+                Path(archive).open("wb") as raw,
+                gzip.GzipFile("", "wb", 9, raw, mtime=int(epoch)) as packed,
+                tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as new,
+            ):
+                for entry, content in files:
+                    clean = tarfile.TarInfo(entry.name)
+                    clean.type, clean.size, clean.mtime = entry.type, entry.size, int(epoch)
+                    clean.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+                    new.addfile(clean, None if content is None else io.BytesIO(content))
+
+
+# The processes that translate must inherit the settings below, and newer Pythons do not fork.
+if "fork" in multiprocessing.get_all_start_methods():
+    multiprocessing.set_start_method("fork", force=True)
+
 # Every warning of level 1; those of level 0 come from Cython's own memoryview code.
 Errors.LEVEL = 1
 Options.warning_errors = True
 
 setup(
     ext_modules=cythonize(extensions, nthreads=jobs, compiler_directives=directives),
-    cmdclass={"build_ext": BuildInParallel},
+    cmdclass={"build_ext": BuildInParallel, "sdist": ReproducibleSdist},
 )

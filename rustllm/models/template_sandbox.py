@@ -19,8 +19,9 @@ from rustllm.errors import ArgumentError, MissingDependencyError, UnsupportedErr
 try:
     from jinja2 import TemplateError, Undefined, nodes
     from jinja2.ext import loopcontrols
-    from jinja2.runtime import LoopContext, Macro, Namespace
+    from jinja2.runtime import LoopContext, Macro
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import Namespace
 except ImportError as error:
     raise MissingDependencyError(
         "this model's chat template needs jinja2",
@@ -138,9 +139,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(owner, str):
             name = obj.__name__
             if name == "replace":
-                return _check_size(_replace(owner, *args, **kwargs))
+                return _replace(owner, *args, **kwargs)
             if name == "join":
-                return _check_size(_join(*args, owner, **kwargs))
+                return _join(args[0] if args else (), owner)
         return _check_size(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -232,8 +233,8 @@ def _check_size(value: Any) -> Any:
     return value
 
 
-def _replace(text: Any, old: str, new: str, count: int | None = None) -> str:
-    text, old, new = str(text), str(old), str(new)
+def _replace(value: Any, old: str, new: str, count: int | None = None) -> str:
+    text, old, new = str(value), str(old), str(new)
     times = text.count(old)
     if count is not None and count >= 0:
         times = min(times, count)

@@ -1,9 +1,11 @@
 """What is in the distributions, and that the headers stand on their own."""
 
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -59,8 +61,43 @@ def test_importing_loads_neither_numpy_nor_any_floor():
     assert done.stdout.split() == ["rustllm"]
 
 
+def build_sdist(tree: Path) -> Path:
+    target = Path(tempfile.mkdtemp(dir=tree.parent))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import setuptools.build_meta as b; b.build_sdist({str(target)!r})",
+        ],
+        cwd=tree,
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return next(target.glob("*.tar.gz"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the compiler's arguments are gcc's")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_warning_of_cython_stops_the_build(tmp_path, jobs):
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / "rustllm").mkdir()
+    (tmp_path / "rustllm/warned.pyx").write_text("def f(x):\n    return x\n    x = 1\n")
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "RUSTLLM_BUILD_JOBS": jobs},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0 and "Unreachable code" in done.stdout + done.stderr
+
+
 @pytest.mark.slow
-def test_sdist_holds_the_sources_and_no_generated_c(tmp_path):
+def test_sdist_holds_the_sources_no_generated_c_and_the_same_bytes_twice(tmp_path):
     # Not imported here: setuptools patches distutils as it is imported.
     for requirement in PROJECT["build-system"]["requires"]:
         name, _, least = requirement.partition(">=")
@@ -75,15 +112,10 @@ def test_sdist_holds_the_sources_and_no_generated_c(tmp_path):
         ),
     )
     (tree / "rustllm/_core/leftover.c").write_text("int generated;\n")
-    done = subprocess.run(
-        [sys.executable, "-c", "import setuptools.build_meta as b; print(b.build_sdist('.'))"],
-        cwd=tree,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    with tarfile.open(tree / done.stdout.split()[-1]) as archive:
+    first = build_sdist(tree)
+    (tree / "rustllm/py.typed").touch()  # only its time of change
+    assert build_sdist(tree).read_bytes() == first.read_bytes()
+    with tarfile.open(first) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     for pattern in ("*.pyx", "*.pxd", "*.pyi", "*.h", "*.py"):
         for path in (ROOT / "rustllm").rglob(pattern):
