@@ -17,6 +17,7 @@ _PUBLIC = {
     "error_context": "rustllm.errors",
     # memory
     "Arena": "rustllm.memory",
+    "TokenPool": "rustllm.memory",
     # traits
     "LanguageModel": "rustllm.traits",
     "Model": "rustllm.traits",
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
     from rustllm.loaders.safetensors import SafetensorsFile as SafetensorsFile
     from rustllm.memory import Arena as Arena
+    from rustllm.memory import TokenPool as TokenPool
     from rustllm.parallel import parallel_map as parallel_map
     from rustllm.tokenizers.trainer import BpeTrainer as BpeTrainer
     from rustllm.traits import LanguageModel as LanguageModel

@@ -13,6 +13,7 @@ from libc.stdint cimport SIZE_MAX, int64_t, uint64_t
 from libc.string cimport memset
 
 from rustllm._core.alloc cimport align_up, is_alignment, mem_alloc, mem_free
+from rustllm._core.sizes cimport MAX_BYTES, checked_size
 from rustllm._core.status cimport (
     BAD_ARGUMENT,
     CLOSED,
@@ -74,28 +75,6 @@ n_live, n_views : int
 n_pins, n_resets : int
     Pins held now, and resets done.
 """
-
-
-cdef size_t _size(value, str name) except? <size_t> -1:
-    """A size that a caller gave, checked."""
-    cdef Py_ssize_t small
-    if type(value) is int:
-        try:
-            small = value
-            if 0 <= small <= <Py_ssize_t> MAX_BYTES:
-                return <size_t> small
-        except OverflowError:
-            pass
-    try:
-        n = value.__index__()
-    except AttributeError:
-        what = f"{name} must be an integer, not {type(value).__name__}"
-        raise failure(BAD_ARGUMENT, what, None) from None
-    if n < 0:
-        raise failure(BAD_ARGUMENT, f"{name} must not be negative, but is {n}", None)
-    if n > MAX_BYTES:
-        raise failure(NO_MEMORY, f"{name} of {n} bytes exceeds the address space", None)
-    return n
 
 
 @cython.final
@@ -392,12 +371,12 @@ cdef class Arena:
         _no_chunk(self.core)
 
     def __init__(self, chunk_size=DEFAULT_CHUNK, limit=None):
-        cdef size_t n_bytes = _size(chunk_size, "chunk_size")
+        cdef size_t n_bytes = checked_size(chunk_size, "chunk_size")
         if n_bytes == 0:
             raise failure(BAD_ARGUMENT, "chunk_size must not be zero", None)
         if self.core.n_chunks:
             raise failure(CLOSED, "this arena is in use; make another", None)
-        self.core.limit = NO_LIMIT if limit is None else _size(limit, "limit")
+        self.core.limit = NO_LIMIT if limit is None else checked_size(limit, "limit")
         self.core.chunk_bytes = self.core.next_chunk_bytes = n_bytes
 
     def __dealloc__(self):
@@ -519,7 +498,8 @@ cdef class Arena:
         StateError
             The arena is closed.
         """
-        cdef ArenaBuffer buffer = self.new_buffer(_size(n, "n"), _size(align, "align"))
+        cdef size_t n_bytes = checked_size(n, "n")
+        cdef ArenaBuffer buffer = self.new_buffer(n_bytes, checked_size(align, "align"))
         if zeroed:
             memset(<void*> buffer.handle.address, 0, buffer.handle.n_bytes)
         return buffer
@@ -561,14 +541,15 @@ cdef class Arena:
         cdef size_t n_items = 1
         cdef size_t extent, item
         cdef bint is_empty = False
-        dtype = numpy.dtype(dtype)
+        if not isinstance(dtype, numpy.dtype):
+            dtype = numpy.dtype(dtype)
         if dtype.hasobject or dtype.subdtype is not None or dtype.itemsize == 0:
             raise failure(BAD_ARGUMENT, f"an arena cannot hold items of type {dtype}", None)
         shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         if len(shape) > 32:
             raise failure(BAD_ARGUMENT, f"{len(shape)} dimensions are more than 32", None)
         for length in shape:
-            extent = _size(length, "a dimension")
+            extent = checked_size(length, "a dimension")
             if extent == 0:
                 is_empty = True     # but the other dimensions must still fit, as numpy has it
             elif n_items > MAX_BYTES // extent:
@@ -584,7 +565,10 @@ cdef class Arena:
         cdef ArenaBuffer buffer = self.new_buffer((n_items if n_items else 1) * item, align)
         if zeroed:
             memset(<void*> buffer.handle.address, 0, buffer.handle.n_bytes)
-        return numpy.frombuffer(buffer, dtype, n_items or 1)[:n_items].reshape(shape)
+        array = numpy.frombuffer(buffer, dtype)
+        if is_empty:
+            array = array[:0]
+        return array if len(shape) == 1 else array.reshape(shape)
 
     def mark(self):
         """The present position, for :meth:`rollback`.

@@ -12,7 +12,6 @@ cdef enum:
 cdef size_t DEFAULT_CHUNK = 64 * 1024
 cdef size_t MAX_DOUBLED_CHUNK = 16 * 1024 * 1024
 cdef size_t NO_LIMIT = SIZE_MAX
-cdef size_t MAX_BYTES = SIZE_MAX // 4
 
 # A chunk's block is owned by its arena (until retired) and by each linked handle.
 cdef struct ArenaChunk:

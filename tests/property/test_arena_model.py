@@ -20,6 +20,7 @@ class ArenaModel(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
+        gc.collect()
         self.heap = heap_stats()[:2]
         self.arena = Arena(chunk_size=128, limit=LIMIT)
         self.live = []

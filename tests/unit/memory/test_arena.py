@@ -174,6 +174,7 @@ def test_views_outlive_the_arena():
 
 
 def test_all_memory_returns_to_the_system():
+    gc.collect()
     before = heap_stats()
     for _ in range(100):
         arena = Arena(chunk_size=256)
@@ -366,6 +367,7 @@ def test_a_dropped_pin_unpins():
 
 
 def test_close_gives_everything_back_and_refuses_more():
+    gc.collect()
     before = heap_stats().n_bytes
     with Arena() as arena:
         arena.alloc(100)
@@ -452,6 +454,7 @@ def test_every_failing_allocation_leaves_the_arena_whole(size):
             for array in done:
                 assert (array == len(array) % 251).all()
 
+    gc.collect()
     before = heap_stats()
     for n in range(100):
         arena = None
