@@ -32,6 +32,10 @@ _PUBLIC = {
     "windows": "rustllm.iterators",
     "parallel_map": "rustllm.parallel",
     "stream": "rustllm.stream",
+    "bench": "rustllm.bench",
+    "serialize": "rustllm.serialize",
+    "testing": "rustllm.testing",
+    "types": "rustllm.types",
     # types
     "TokenBatch": "rustllm.types",
     # loaders
@@ -44,7 +48,11 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
+    from rustllm import bench as bench
+    from rustllm import serialize as serialize
     from rustllm import stream as stream
+    from rustllm import testing as testing
+    from rustllm import types as types
     from rustllm.errors import RustLLMError as RustLLMError
     from rustllm.errors import error_chain as error_chain
     from rustllm.errors import error_context as error_context
