@@ -6,10 +6,8 @@ Not a general cache: nothing is evicted, every file was asked for by name and ha
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -135,6 +133,8 @@ else:
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:
     """Return the SHA-256 of a file in hexadecimal, reading it once."""
+    import hashlib
+
     digest = hashlib.sha256()
     with access_errors(path), path.open("rb", buffering=0) as file:
         total = os.fstat(file.fileno()).st_size
@@ -175,6 +175,8 @@ def store_verified(
     FileAccessError
         The disk is full or the folder not writable; nothing is left behind.
     """
+    import hashlib
+
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     digest = hashlib.sha256()
     done = 0
@@ -244,11 +246,15 @@ def free_bytes(folder: Path) -> int:
     """Return the free space of the disk that ``folder`` (or its nearest parent) is on."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    from shutil import disk_usage
+
+    return disk_usage(folder).free
 
 
 def _marker(path: Path) -> Path:
     # The file may be in a folder that is not ours to write, so what is known of it is kept here.
+    import hashlib
+
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
     return cache_dir() / "verified" / f"{name}.json"
 

