@@ -47,8 +47,7 @@ class Conversation:
     def __init__(self, model: Any, args: Namespace, output: Output) -> None:
         self._model = model
         self._options = sampling_options(args)
-        if args.context is not None:
-            self._options["context"] = args.context
+        self._state = model.new_state(context=args.context)
         self._system = args.system
         self._output = output
         self.reset()
@@ -64,12 +63,13 @@ class Conversation:
         first = None
         answer: list[str] = []
         ids: list[int] = []
-        for piece in self._model.chat(self.messages, **self._options):
+        self._state.reset()  # the template decides anew how the whole conversation reads
+        for piece in self._model.chat(self.messages, state=self._state, **self._options):
             first = first or time.perf_counter()
-            answer.append(piece.text)
+            answer.append(piece)
             ids.extend(piece.ids)
             if not self._output.json:
-                self._output.write(piece.text)
+                self._output.write(piece)
         ended = time.perf_counter()
         text = "".join(answer)
         self.messages.append({"role": "assistant", "content": text})

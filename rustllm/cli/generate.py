@@ -50,11 +50,11 @@ def run(args: Namespace) -> int:
     first = None
     for piece in model.generate(prompt, **options):
         first = first or time.perf_counter()
-        text.append(piece.text)
+        text.append(piece)
         ids.extend(piece.ids)
         logprobs.extend(piece.logprobs)
         if not output.json:
-            output.write(piece.text)
+            output.write(piece)
     ended = time.perf_counter()
     seconds = {"load": loaded - started, "first": (first or ended) - loaded, "all": ended - loaded}
     if output.json:
