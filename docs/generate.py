@@ -55,7 +55,7 @@ def api_pages() -> dict[str, str]:
         if not names:
             continue
         slug = title.lower().replace(" ", "-")
-        lines = [title, "=" * len(title), "", ".. currentmodule:: rustllm", ""]
+        lines = [title, "=" * len(title), ""]
         for name in sorted(names, key=str.lower):
             lines += directive(name, getattr(rustllm, name))
         pages[f"api/{slug}.rst"] = "\n".join(lines)
@@ -79,7 +79,7 @@ def directive(name: str, value: object) -> list[str]:
         kind = "autofunction"
     else:
         kind = "autodata"
-    lines = [f".. {kind}:: {name}"]
+    lines = [f".. {kind}:: rustllm.{name}"]
     if kind == "autoclass":
         lines.append("   :members:")
     return [*lines, ""]

@@ -2,6 +2,10 @@
 #ifndef RUSTLLM_ALLOC_H
 #define RUSTLLM_ALLOC_H
 
+#if !defined(_POSIX_C_SOURCE) && !defined(_WIN32) /* Python.h sets it; -std=c11 alone hides it */
+#define _POSIX_C_SOURCE 200112L
+#endif
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
