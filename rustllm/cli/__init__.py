@@ -27,6 +27,7 @@ COMMANDS = {
     "count": "count the tokens of texts and files",
     "inspect": "show what a model file holds",
     "pull": "fetch a named model into the cache",
+    "quantize": "write a GGUF model in another block type",
 }
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT

@@ -1,0 +1,195 @@
+"""Feed the loaders files that were damaged at random; nothing but a typed error may come of it.
+
+``python tests/fuzz/fuzz_loaders.py --runs 100000 --seed 7`` fuzzes the build that is importable;
+``tests/fuzz/run_asan.py`` makes one with the address and undefined-behaviour sanitizers and runs
+this under it. Every case is told by its seed alone, so that a failure can be replayed with
+``--only``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import random
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(_TESTS), str(_TESTS.parent)]
+
+import gguf_bytes as raw  # noqa: E402
+import numpy as np  # noqa: E402
+
+from rustllm._core import quant  # noqa: E402
+from rustllm.errors import RustLLMError  # noqa: E402
+from rustllm.loaders.gguf import GGUFFile  # noqa: E402
+from rustllm.loaders.safetensors import SafetensorsFile  # noqa: E402
+
+# No file of a few kilobytes may cost more than this.
+SECONDS_A_CASE = 2.0
+NUMBERS = [0, 1, 2, 3, 4, 8, 9, 12, 13, 31, 32, 63, 64, 65, 255, 2**15, 2**16, 2**20, 2**31 - 1]
+NUMBERS += [
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**40 + 1,
+    2**61,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 32,
+    2**64 - 1,
+]
+
+
+def every_block_type() -> bytes:
+    """A valid file with one tensor of each block type."""
+    fields = [raw.field("general.architecture", raw.STR, "demo")]
+    tensors = []
+    data = b""
+    for type_id in quant.BLOCK_FORMATS:
+        tensors.append(raw.tensor(f"t{type_id}", [256, 2], type_id, len(data)))
+        block = bytes((7 * i + type_id) % 60 for i in range(quant.n_bytes(type_id, 512)))
+        data += block.ljust(-(-len(block) // 32) * 32, b"\0")
+    return raw.gguf(fields, tensors, data)
+
+
+def small_safetensors() -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for name, dtype, shape, size in (
+        ("a", "F32", [2, 3], 24),
+        ("b", "BF16", [4], 8),
+        ("c", "BOOL", [2], 2),
+        ("d", "I64", [], 8),
+        ("e", "F16", [0, 7], 0),
+    ):
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    header = json.dumps(entries).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(i % 2 for i in range(at))
+
+
+def use_gguf(data: Any, strict: bool) -> None:
+    file = GGUFFile.from_buffer(data, strict=strict)
+    for value in file.metadata.values():
+        if hasattr(value, "as_bytes_list"):
+            value.as_bytes_list()
+            value.as_list()
+        elif isinstance(value, np.ndarray):
+            value.astype(np.float64).sum()
+    for tensor in file.tensors.values():
+        tensor.data.sum()
+        if tensor.n_elements < 1 << 20:
+            tensor.dequantize()
+    file.check_data()
+
+
+def use_safetensors(data: Any, strict: bool) -> None:
+    file = SafetensorsFile.from_buffer(data)
+    for array in file.tensors.values():
+        array.astype(np.float64).sum()
+
+
+def header_size(data: bytes) -> int:
+    """Where damage does most: up to the tensors' data."""
+    if data[:4] == b"GGUF":
+        return GGUFFile.from_buffer(data).data_start
+    return 8 + int.from_bytes(data[:8], "little")
+
+
+TARGETS: dict[str, tuple[Callable[[Any, bool], None], list[bytes]]] = {
+    "gguf": (use_gguf, [raw.small(), every_block_type()]),
+    "safetensors": (use_safetensors, [small_safetensors()]),
+}
+
+
+def mutate(data: bytes, header: int, rng: random.Random) -> bytes:
+    """One to four random changes, mostly of the header."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        if not out:
+            break
+        limit = min(header, len(out)) if rng.random() < 0.9 else len(out)
+        place = rng.randrange(max(limit, 1))
+        kind = rng.randrange(9)
+        if kind == 0:
+            out[place] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            out[place] = rng.randrange(256)
+        elif kind in (2, 3):
+            number = rng.choice(NUMBERS) if rng.random() < 0.7 else len(out) + rng.randint(-64, 64)
+            width = rng.choice((4, 8))
+            out[place : place + width] = (number % (1 << 8 * width)).to_bytes(width, "little")
+        elif kind == 4:
+            del out[place:]
+        elif kind == 5:
+            del out[place : place + rng.choice((1, 2, 4, 8, 32))]
+        elif kind == 6:
+            out[place:place] = rng.randbytes(rng.choice((1, 2, 4, 8, 32)))
+        elif kind == 7:
+            other = rng.randrange(len(out))
+            n = rng.choice((4, 8, 16, 64))
+            out[place : place + n] = out[other : other + n]
+        else:
+            out[place : place + 1] = rng.choice((b"9", b'"', b"{", b"[", b"-", b"\xff", b"\0"))
+    return bytes(out)
+
+
+def run_case(target: str, seed: int) -> str:
+    """Run one case; "loaded", or the name of the typed error. Anything else is raised."""
+    use, seeds = TARGETS[target]
+    rng = random.Random(f"{target} {seed}")
+    original = rng.choice(seeds)
+    damaged = mutate(original, header_size(original), rng)
+    # An allocation of exactly this size, so that a sanitizer sees a read of one byte too many.
+    data = np.empty(len(damaged), np.uint8)
+    data[:] = np.frombuffer(damaged, np.uint8)
+    started = time.monotonic()
+    try:
+        use(data, rng.random() < 0.3)
+        return "loaded"
+    except RustLLMError as error:
+        str(error)
+        return type(error).__name__
+    finally:
+        took = time.monotonic() - started
+        if took > SECONDS_A_CASE:
+            raise TimeoutError(f"case {target} {seed} took {took:.1f} s")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=sorted(TARGETS), action="append")
+    parser.add_argument("--runs", type=int, default=10_000, help="cases of each target")
+    parser.add_argument("--seed", type=int, default=0, help="the first case")
+    parser.add_argument("--only", type=int, help="replay one case")
+    parser.add_argument("--read-too-far", action="store_true", help="does a sanitizer watch?")
+    args = parser.parse_args()
+    if args.read_too_far:
+        source, target = np.empty(4099, np.uint8), np.empty(8192, np.uint8)
+        ctypes.memmove(target.ctypes.data, source.ctypes.data, source.size + 1)
+        return 0
+    for target in args.target or sorted(TARGETS):
+        counts: dict[str, int] = {}
+        cases = range(args.seed, args.seed + args.runs) if args.only is None else [args.only]
+        for seed in cases:
+            try:
+                outcome = run_case(target, seed)
+            except BaseException:
+                print(f"replay with: --target {target} --only {seed}", file=sys.stderr)
+                raise
+            counts[outcome] = counts.get(outcome, 0) + 1
+        told = ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+        print(f"{target}: {len(cases)} cases: {told}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    with np.errstate(all="ignore"):
+        sys.exit(main())

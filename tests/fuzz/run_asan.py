@@ -1,0 +1,109 @@
+"""Build what the loaders need with sanitizers, and fuzz it.
+
+``python tests/fuzz/run_asan.py [arguments of fuzz_loaders.py]`` copies the sources to a temporary
+folder, compiles the loaders' modules with ``RUSTLLM_BUILD=asan`` and runs ``fuzz_loaders.py`` under
+the sanitizer's run-time library. Needs gcc with libasan. Exit status 0 means: no finding.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_CORE = re.compile(r"^\s*(?:from|import)\s+rustllm\._core(?:\.(\w+)|\s+c?import\s+(\w+))", re.M)
+
+
+def needed_modules() -> set[str]:
+    """Compiled modules that the loaders import, themselves or through others."""
+    package = ROOT / "rustllm"
+    unread = [package / "errors.py", *(package / "loaders").glob("*.py")]
+    found: set[str] = set()
+    while unread:
+        for dotted, imported in _CORE.findall(unread.pop().read_text()):
+            name = dotted or imported
+            for kind in (".pyx", ".pxd", ".py"):
+                source = package / "_core" / (name + kind)
+                if source.exists() and (name + kind) not in found:
+                    found.add(name + kind)
+                    unread.append(source)
+    return {name.removesuffix(".pyx") for name in found if name.endswith(".pyx")}
+
+
+def sanitizer_library() -> str | None:
+    """Path of gcc's libasan, or None."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        return None
+    found = subprocess.run(
+        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return str(Path(found).resolve()) if Path(found).is_absolute() else None
+
+
+def copy_sources(to: Path) -> None:
+    """The package without the compiled modules that the loaders do not need."""
+    modules = needed_modules()
+
+    def skip(folder: str, names: list[str]) -> list[str]:
+        return [
+            name
+            for name in names
+            if name.endswith((".so", ".c", ".html", ".pyd"))
+            or name == "__pycache__"
+            or (name.endswith(".pyx") and name[:-4] not in modules)
+        ]
+
+    shutil.copytree(ROOT / "rustllm", to / "rustllm", ignore=skip)
+    shutil.copytree(ROOT / "tests", to / "tests", ignore=skip)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, to / name)
+
+
+def main(arguments: list[str]) -> int:
+    library = sanitizer_library()
+    if library is None:
+        print("gcc with libasan is needed", file=sys.stderr)
+        return 77
+    with tempfile.TemporaryDirectory(prefix="rustllm-asan-") as name:
+        work = Path(name)
+        copy_sources(work)
+        built = subprocess.run(
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+            cwd=work,
+            env={**os.environ, "RUSTLLM_BUILD": "asan"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if built.returncode:
+            print(built.stdout + built.stderr, file=sys.stderr)
+            return built.returncode
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": library,
+            "PYTHONMALLOC": "malloc",
+            "PYTHONPATH": str(work),
+            # Python keeps memory until it exits; a leak is not what is looked for here.
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        }
+
+        def fuzz(*more: str, **how: Any) -> int:
+            command = [sys.executable, "tests/fuzz/fuzz_loaders.py", *more]
+            return subprocess.run(command, cwd=work, env=environment, check=False, **how).returncode
+
+        if fuzz("--read-too-far", capture_output=True) == 0:
+            print("the sanitizer does not see a read past the end", file=sys.stderr)
+            return 78
+        return fuzz(*arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
