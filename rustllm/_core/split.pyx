@@ -12,8 +12,8 @@ from rustllm._core.unicode cimport (
     decode_utf8,
 )
 
-# The expression of each pattern in the syntax of the `regex` package, for documentation, for
-# tokenizer files and as the oracle of the tests. SMOLLM and DEEPSEEK apply theirs one after another.
+# The expression of each pattern in the syntax of the `regex` package, for documentation,
+# tokenizer files and as the oracle of the tests. SMOLLM and DEEPSEEK apply theirs in turn.
 _CONTRACTION = r"'(?i:[sdmt]|ll|ve|re)"
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

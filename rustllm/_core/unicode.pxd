@@ -1,4 +1,4 @@
-# Character classes from one pinned version of Unicode, and a UTF-8 decoder that never reads too far.
+# Character classes from one pinned version of Unicode; a UTF-8 decoder that never reads too far.
 #
 # The tables are generated (tools/make_unicode_tables.py); each module that cimports this gets its
 # own copy of the small class table, so that a look-up is two loads and no call.

@@ -1,0 +1,49 @@
+# What one thread needs to encode: a bounded cache from pretokens to ids, and scratch memory.
+#
+# Short pretokens, up to 15 bytes and 4 ids, sit inline in an entry of 32 bytes, two entries to a
+# cache line; a new one pushes the older of its line out. Longer ones are hashed into a table that
+# points into a buffer, both emptied when the buffer is full. Neither grows.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from rustllm._core.bpe cimport MergeSpace
+
+cdef enum:
+    SHORT_BITS = 16                 # log2 of the number of lines
+    LONG_BITS = 17
+    LONG_WORDS = 4 << 20            # size of the buffer, in 32-bit words: ids, then bytes
+    MAX_LONG_BYTES = 1024
+    MAX_ENDS = 1024
+    ID_MASK = 0x1FFFFFFF
+
+cdef struct ShortEntry:
+    uint64_t low
+    uint64_t high                   # bytes 8 to 14, and the length on top
+    uint32_t id[4]                  # the number of ids in the top 3 bits of the first
+
+cdef struct LongEntry:
+    uint64_t hash
+    uint32_t at                     # into the buffer; 0 means empty
+    uint16_t n_bytes
+    uint16_t n_ids
+
+cdef struct Workspace:
+    void* block                     # one allocation behind `line` and `long_entry`
+    ShortEntry* line                # [2 << SHORT_BITS]
+    LongEntry* long_entry           # [1 << LONG_BITS]
+    uint32_t* words                 # [LONG_WORDS]
+    uint32_t n_words
+    MergeSpace merge
+    uint32_t* ends                  # [MAX_ENDS]
+    uint32_t* out
+    Py_ssize_t n_out
+    Py_ssize_t out_room
+    uint8_t* text
+    Py_ssize_t text_room
+
+cdef Workspace* workspace_new() noexcept nogil
+cdef void workspace_free(Workspace* space) noexcept nogil
+cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil
+cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil
+# Give memory back that an unusually long text took.
+cdef void workspace_trim(Workspace* space) noexcept nogil

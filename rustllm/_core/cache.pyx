@@ -1,0 +1,82 @@
+"""What one thread needs to encode: a bounded cache from pretokens to ids, and scratch memory."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memset
+
+from rustllm._core.bpe cimport space_free
+from rustllm._core.status cimport NO_MEMORY, OK
+
+cdef enum:
+    KEPT_BYTES = 8 << 20    # scratch buffers beyond this are given back after a call
+
+
+cdef Workspace* workspace_new() noexcept nogil:
+    cdef Workspace* space = <Workspace*>calloc(1, sizeof(Workspace))
+    cdef size_t lines = (<size_t>2 << SHORT_BITS) * sizeof(ShortEntry)
+    cdef size_t entries = (<size_t>1 << LONG_BITS) * sizeof(LongEntry)
+    if space is NULL:
+        return NULL
+    # Zeroed pages that nobody touched cost nothing: memory grows with what is cached.
+    space.block = calloc(lines + entries + 64, 1)
+    space.words = <uint32_t*>malloc(LONG_WORDS * sizeof(uint32_t))
+    space.ends = <uint32_t*>malloc(MAX_ENDS * sizeof(uint32_t))
+    if space.block is NULL or space.words is NULL or space.ends is NULL:
+        workspace_free(space)
+        return NULL
+    space.line = <ShortEntry*>((<size_t>space.block + 63) & ~<size_t>63)
+    space.long_entry = <LongEntry*>(<uint8_t*>space.line + lines)
+    space.n_words = 1
+    return space
+
+
+cdef void workspace_free(Workspace* space) noexcept nogil:
+    if space is NULL:
+        return
+    free(space.block)
+    free(space.words)
+    free(space.ends)
+    free(space.out)
+    free(space.text)
+    space_free(&space.merge)
+    free(space)
+
+
+cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil:
+    cdef Py_ssize_t room = space.n_out + more
+    cdef void* grown
+    if room <= space.out_room:
+        return OK
+    room = max(room, space.out_room + space.out_room // 2, 4096)
+    grown = realloc(space.out, room * sizeof(uint32_t))
+    if grown is NULL:
+        return NO_MEMORY
+    space.out = <uint32_t*>grown
+    space.out_room = room
+    return OK
+
+
+cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil:
+    if n <= space.text_room:
+        return OK
+    free(space.text)
+    space.text_room = 0
+    space.text = <uint8_t*>malloc(n)
+    if space.text is NULL:
+        return NO_MEMORY
+    space.text_room = n
+    return OK
+
+
+cdef void workspace_trim(Workspace* space) noexcept nogil:
+    space.n_out = 0
+    if space.out_room * <Py_ssize_t>sizeof(uint32_t) > KEPT_BYTES:
+        free(space.out)
+        space.out = NULL
+        space.out_room = 0
+    if space.text_room > KEPT_BYTES:
+        free(space.text)
+        space.text = NULL
+        space.text_room = 0
+    if space.merge.room * 32 > KEPT_BYTES:
+        space_free(&space.merge)
