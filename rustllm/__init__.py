@@ -43,6 +43,14 @@ _PUBLIC = {
     "SafetensorsFile": "rustllm.loaders.safetensors",
     # tokenizers: training
     "BpeTrainer": "rustllm.tokenizers.trainer",
+    # tokenizers
+    "BpeTokenizer": "rustllm.tokenizers",
+    "Encoding": "rustllm.tokenizers",
+    "encoding_for_model": "rustllm.tokenizers",
+    "encoding_name_for_model": "rustllm.tokenizers",
+    "get_encoding": "rustllm.tokenizers",
+    "list_encoding_names": "rustllm.tokenizers",
+    "load_tokenizer": "rustllm.tokenizers",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -64,6 +72,13 @@ if TYPE_CHECKING:
     from rustllm.memory import Arena as Arena
     from rustllm.memory import TokenPool as TokenPool
     from rustllm.parallel import parallel_map as parallel_map
+    from rustllm.tokenizers import BpeTokenizer as BpeTokenizer
+    from rustllm.tokenizers import Encoding as Encoding
+    from rustllm.tokenizers import encoding_for_model as encoding_for_model
+    from rustllm.tokenizers import encoding_name_for_model as encoding_name_for_model
+    from rustllm.tokenizers import get_encoding as get_encoding
+    from rustllm.tokenizers import list_encoding_names as list_encoding_names
+    from rustllm.tokenizers import load_tokenizer as load_tokenizer
     from rustllm.tokenizers.trainer import BpeTrainer as BpeTrainer
     from rustllm.traits import LanguageModel as LanguageModel
     from rustllm.traits import Model as Model

@@ -1,8 +1,8 @@
 # Byte-pair encoding of one pretoken over immutable tables.
 #
 # A merge is a pair of symbols, the priority with which it is applied (lowest first, leftmost among
-# equals) and the symbol it makes. `whole` looks a pretoken up as a token before merging, as tiktoken
-# and `ignore_merges` do.
+# equals) and the symbol it makes. `whole` looks a pretoken up as a token before merging, as
+# tiktoken and `ignore_merges` do.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -37,8 +37,8 @@ cdef struct MergeSpace:
     uint32_t* after
     Py_ssize_t room
 
-# Append the ids of the pretoken text[:n], n > 0, to `out`, which has room for n of them. Returns how
-# many, or a negative status: NO_MEMORY, OUT_OF_RANGE for a byte that the vocabulary cannot spell.
+# Append the ids of the pretoken text[:n], n > 0, to `out`, which has room for n of them. Returns
+# how many, or a negative status: NO_MEMORY, OUT_OF_RANGE for a byte that the vocabulary cannot spell.
 cdef Py_ssize_t bpe_encode(
     const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
 ) noexcept nogil
@@ -48,8 +48,8 @@ cdef Py_ssize_t bpe_encode_ref(
     const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
 ) noexcept nogil
 
-# Fill the merges of `bpe`, whose vocab is ready: from the order in which tokens were learnt, or from
-# explicit triples (left, right, made). A negative status on failure.
+# Fill the merges of `bpe`, whose vocab is ready: from the order in which tokens were learnt, or
+# from explicit triples (left, right, made). A negative status on failure.
 cdef int bpe_learn_order(Bpe* bpe, const uint32_t* order, uint32_t n) noexcept nogil
 cdef int bpe_learn_merges(Bpe* bpe, const uint32_t* triples, uint32_t n) noexcept nogil
 

@@ -1,11 +1,11 @@
 """Byte-pair encoding of one pretoken over immutable tables.
 
 A vocabulary given by ranks alone (tiktoken, SentencePiece) says which byte strings are tokens, not
-which pairs make them. Only one pair ever can: while a stretch of text that spells token T is merged,
-nothing outside it can matter until something merges across its border, so it passes through the
-states that T alone passes through, and T alone has one last state of two symbols. Running the merges
-on each token when the tables are built finds that pair, and from then on encoding looks pairs of
-symbols up, never byte strings.
+which pairs make them. Only one pair ever can: while a stretch of text that spells token T is
+merged, nothing outside it can matter until something merges across its border, so it passes through
+the states that T alone passes through, and T alone has one last state of two symbols. Running the
+merges on each token when the tables are built finds that pair, and from then on encoding looks
+pairs of symbols up, never byte strings.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -159,8 +159,8 @@ cdef inline void sift_up(uint64_t* heap, Py_ssize_t at) noexcept nogil:
 
 
 cdef Py_ssize_t merge_heap(const Bpe* bpe, MergeSpace* space, Py_ssize_t n) noexcept nogil:
-    # Any number of symbols in space.symbol, O(n log n). A heap entry is priority << 40 | position, so
-    # that the least is the leftmost of the lowest; it is stale when the position has another
+    # Any number of symbols in space.symbol, O(n log n). A heap entry is priority << 40 | position,
+    # so that the least is the leftmost of the lowest; it is stale when the position has another
     # priority by now.
     cdef uint64_t* heap = space.heap
     cdef uint32_t* symbol = space.symbol
@@ -233,7 +233,9 @@ cdef Py_ssize_t bpe_encode(
         count = first_symbols(bpe, text, n, out)
         if count < 2:
             return count
-        return merge_linear(bpe, out, count, NULL if bpe.by_char or count < n else text)
+        if bpe.by_char or count < n:
+            return merge_linear(bpe, out, count, NULL)
+        return merge_linear(bpe, out, count, text)
     if space_reserve(space, n) < 0:
         return NO_MEMORY
     count = first_symbols(bpe, text, n, space.symbol)
@@ -371,11 +373,10 @@ cdef int bpe_learn_order(Bpe* bpe, const uint32_t* order, uint32_t n) noexcept n
         if length <= MAX_LINEAR:
             symbols = symbol
             count = first_symbols(bpe, bpe.vocab.blob + start, length, symbols)
-            if count > 1:
-                count = merge_linear(
-                    bpe, symbols, count,
-                    NULL if bpe.by_char or count < length else bpe.vocab.blob + start,
-                )
+            if count > 1 and not bpe.by_char and count == length:
+                count = merge_linear(bpe, symbols, count, bpe.vocab.blob + start)
+            elif count > 1:
+                count = merge_linear(bpe, symbols, count, NULL)
         else:
             status = space_reserve(&space, length)
             if status < 0:

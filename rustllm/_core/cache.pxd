@@ -38,12 +38,15 @@ cdef struct Workspace:
     uint32_t* out
     Py_ssize_t n_out
     Py_ssize_t out_room
-    uint8_t* text
+    uint8_t* text                   # a string as UTF-8
     Py_ssize_t text_room
+    uint8_t* plain                  # the same with spaces for U+2581
+    Py_ssize_t plain_room
 
 cdef Workspace* workspace_new() noexcept nogil
 cdef void workspace_free(Workspace* space) noexcept nogil
 cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil
 cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil
+cdef int reserve_plain(Workspace* space, Py_ssize_t n) noexcept nogil
 # Give memory back that an unusually long text took.
 cdef void workspace_trim(Workspace* space) noexcept nogil

@@ -2,7 +2,6 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset
 
 from rustllm._core.bpe cimport space_free
 from rustllm._core.status cimport NO_MEMORY, OK
@@ -38,6 +37,7 @@ cdef void workspace_free(Workspace* space) noexcept nogil:
     free(space.ends)
     free(space.out)
     free(space.text)
+    free(space.plain)
     space_free(&space.merge)
     free(space)
 
@@ -56,16 +56,24 @@ cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil:
     return OK
 
 
-cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil:
-    if n <= space.text_room:
+cdef int reserve_bytes(uint8_t** buffer, Py_ssize_t* room, Py_ssize_t n) noexcept nogil:
+    if n <= room[0]:
         return OK
-    free(space.text)
-    space.text_room = 0
-    space.text = <uint8_t*>malloc(n)
-    if space.text is NULL:
+    free(buffer[0])
+    room[0] = 0
+    buffer[0] = <uint8_t*>malloc(n)
+    if buffer[0] is NULL:
         return NO_MEMORY
-    space.text_room = n
+    room[0] = n
     return OK
+
+
+cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil:
+    return reserve_bytes(&space.text, &space.text_room, n)
+
+
+cdef int reserve_plain(Workspace* space, Py_ssize_t n) noexcept nogil:
+    return reserve_bytes(&space.plain, &space.plain_room, n)
 
 
 cdef void workspace_trim(Workspace* space) noexcept nogil:
@@ -78,5 +86,9 @@ cdef void workspace_trim(Workspace* space) noexcept nogil:
         free(space.text)
         space.text = NULL
         space.text_room = 0
+    if space.plain_room > KEPT_BYTES:
+        free(space.plain)
+        space.plain = NULL
+        space.plain_room = 0
     if space.merge.room * 32 > KEPT_BYTES:
         space_free(&space.merge)

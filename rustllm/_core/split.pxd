@@ -15,7 +15,8 @@ cpdef enum Pattern:
     SMOLLM = 4      # digits one at a time, then GPT2
     TEKKEN = 5      # Mistral: O200K without contractions, digits one at a time
     DEEPSEEK = 6    # DeepSeek V3 and R1: numbers, then CJK runs, then the rest
-    N_PATTERNS = 7
+    CL100K_TIKTOKEN = 7     # CL100K, but space up to the end of the text is one pretoken
+    N_PATTERNS = 8
 
 # End of the pretoken that starts at `at` < `end`.
 cdef Py_ssize_t next_end(

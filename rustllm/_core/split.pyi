@@ -8,7 +8,8 @@ class Pattern(IntEnum):
     SMOLLM = 4
     TEKKEN = 5
     DEEPSEEK = 6
-    N_PATTERNS = 7
+    CL100K_TIKTOKEN = 7
+    N_PATTERNS = 8
 
 EXPRESSIONS: dict[str, tuple[str, ...]]
 NAMES: tuple[str, ...]

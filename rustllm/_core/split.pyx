@@ -43,6 +43,12 @@ EXPRESSIONS = {
         r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
         rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}",
     ),
+    # tiktoken tries \s++$ before \s*[\r\n]. With the tokens of cl100k_base, none of which goes on
+    # after a line end, that gives the ids of CL100K; with others it may not.
+    "cl100k_tiktoken": (
+        rf"{_CONTRACTION}|{_PREFIX}\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+        rf"|\s+\z|{_SPACES}",
+    ),
 }
 NAMES = tuple(EXPRESSIONS)
 
@@ -115,9 +121,9 @@ cdef inline Py_ssize_t contraction(
 
 
 cdef Py_ssize_t after_spaces(
-    const uint8_t* s, Py_ssize_t at, Py_ssize_t end, bint lines
+    const uint8_t* s, Py_ssize_t at, Py_ssize_t end, bint lines, bint to_end
 ) noexcept nogil:
-    # \s+(?!\S)|\s+ and, with `lines`, \s*[\r\n]+ before them.
+    # \s+(?!\S)|\s+ and, with `lines`, \s*[\r\n]+ before them, and with `to_end` \s+$ before that.
     cdef Py_ssize_t last = at, here = at, after_line = 0
     cdef int width = 0
     while class_at(s, here, end, &width) == SPACE:
@@ -125,6 +131,8 @@ cdef Py_ssize_t after_spaces(
             after_line = here + 1
         last = here
         here += width
+    if to_end and here == end:
+        return end
     if lines and after_line:
         return after_line
     return last if here < end and last > at else here
@@ -155,11 +163,11 @@ cdef Py_ssize_t next_gpt2(
             here += width
         if class_at(s, here, end, &width) == NUMBER:
             return here
-    return after_spaces(s, at, end, False)
+    return after_spaces(s, at, end, False, False)
 
 
 cdef Py_ssize_t next_cl100k(
-    const uint8_t* s, Py_ssize_t at, Py_ssize_t end, Py_ssize_t digits
+    const uint8_t* s, Py_ssize_t at, Py_ssize_t end, Py_ssize_t digits, bint to_end
 ) noexcept nogil:
     cdef Py_ssize_t q = contraction(s, at, end, True)
     cdef int width = 0, after = 0
@@ -181,7 +189,7 @@ cdef Py_ssize_t next_cl100k(
         while q < end and is_line_end(s[q]):
             q += 1
         return q
-    return after_spaces(s, at, end, True)
+    return after_spaces(s, at, end, True, to_end)
 
 
 cdef Py_ssize_t after_upper_tail(
@@ -248,7 +256,7 @@ cdef Py_ssize_t next_o200k(
         while q < end and (is_line_end(s[q]) or s[q] == c"/"):
             q += 1
         return q
-    return after_spaces(s, at, end, True)
+    return after_spaces(s, at, end, True, False)
 
 
 cdef inline uint8_t deepseek_class(
@@ -344,15 +352,17 @@ cdef Py_ssize_t next_end(
     if pattern == GPT2:
         return next_gpt2(text, at, end, False)
     if pattern == CL100K:
-        return next_cl100k(text, at, end, 3)
+        return next_cl100k(text, at, end, 3, False)
     if pattern == O200K:
         return next_o200k(text, at, end, 3, True)
     if pattern == QWEN2:
-        return next_cl100k(text, at, end, 1)
+        return next_cl100k(text, at, end, 1, False)
     if pattern == SMOLLM:
         return next_gpt2(text, at, end, True)
     if pattern == TEKKEN:
         return next_o200k(text, at, end, 1, False)
+    if pattern == CL100K_TIKTOKEN:
+        return next_cl100k(text, at, end, 3, True)
     return next_deepseek(text, at, end)
 
 

@@ -1,4 +1,4 @@
-# The code points of a Python string as UTF-8, without the copy that CPython would keep in the string.
+# The code points of a Python string as UTF-8, without the copy that CPython would keep in it.
 
 from libc.stdint cimport uint8_t
 

@@ -1,4 +1,4 @@
-# A vocabulary as two flat arrays and an open-addressing table from bytes to id. Immutable once built.
+# A vocabulary as two flat arrays and an open-addressing table from bytes to id. Immutable.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy

@@ -1,1 +1,45 @@
-"""Tokenizers: every common vocabulary, exactly."""
+"""Tokenizers: text to ids and back, exactly as the vocabularies' own implementations do it.
+
+`rustllm.get_encoding` gives tiktoken's encodings by name, `rustllm.load_tokenizer` reads a file of
+any known format. All of them share :class:`BpeTokenizer`'s interface, which is tiktoken's with
+arrays, flat batches, counts and offsets added.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+_PUBLIC = {
+    "BpeTokenizer": "rustllm.tokenizers.bpe",
+    "Encoding": "rustllm.tokenizers.encoding",
+    "encoding_for_model": "rustllm.tokenizers.registry",
+    "encoding_name_for_model": "rustllm.tokenizers.registry",
+    "get_encoding": "rustllm.tokenizers.registry",
+    "list_encoding_names": "rustllm.tokenizers.registry",
+    "load_tokenizer": "rustllm.tokenizers.load",
+    "tokenizer_from_gguf": "rustllm.tokenizers.gguf",
+}
+
+__all__ = [*_PUBLIC]
+
+if TYPE_CHECKING:
+    from rustllm.tokenizers.bpe import BpeTokenizer as BpeTokenizer
+    from rustllm.tokenizers.encoding import Encoding as Encoding
+    from rustllm.tokenizers.gguf import tokenizer_from_gguf as tokenizer_from_gguf
+    from rustllm.tokenizers.load import load_tokenizer as load_tokenizer
+    from rustllm.tokenizers.registry import encoding_for_model as encoding_for_model
+    from rustllm.tokenizers.registry import encoding_name_for_model as encoding_name_for_model
+    from rustllm.tokenizers.registry import get_encoding as get_encoding
+    from rustllm.tokenizers.registry import list_encoding_names as list_encoding_names
+
+
+def __getattr__(name: str) -> object:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'rustllm.tokenizers' has no attribute {name!r}")
+    value = getattr(_import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,287 @@
+"""The byte-pair tokenizer: every method of the interface, straight from the compiled encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from rustllm._core.encoder import Encoder
+from rustllm._core.specials import SpecialMatcher
+from rustllm.errors import DisallowedSpecialTokenError, TokenizerError, UnknownTokenError
+from rustllm.traits import Token, Tokenizer
+
+if TYPE_CHECKING:
+    from rustllm.types import TokenArray
+
+__all__ = ["BpeTokenizer"]
+
+Specials = Literal["all"] | Collection[str]
+_NONE: frozenset[str] = frozenset()
+_MAX_MATCHERS = 64
+
+
+class BpeTokenizer(Tokenizer[Token]):
+    """Byte-pair tokenizer over a fixed vocabulary.
+
+    Most callers get one from `rustllm.get_encoding`, `rustllm.load_tokenizer` or
+    `rustllm.BpeTrainer`.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The compiled tables.
+    name : str
+    special_tokens : mapping of str to int
+        Recognised only where a call allows it.
+    added_tokens : mapping of str to int
+        Recognised always, before anything else (``user-defined`` in GGUF).
+    add_bos, add_eos : bool
+        Whether the model wants its first and last token around a prompt; nothing here adds them by
+        itself.
+    bos_id, eos_id : int, optional
+    end_ids : iterable of int
+        Ids that end a generation, `eos_id` among them.
+
+    Notes
+    -----
+    Immutable: any number of threads may use one, also after a fork, and it can be pickled. Encoding
+    takes time linear in the text but for pretokens of more than 96 symbols, which take O(n log n),
+    and releases the GIL.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        name: str = "bpe",
+        special_tokens: Mapping[str, int] | None = None,
+        added_tokens: Mapping[str, int] | None = None,
+        bos_id: int | None = None,
+        eos_id: int | None = None,
+        end_ids: Iterable[int] = (),
+        add_bos: bool = False,
+        add_eos: bool = False,
+    ) -> None:
+        self._encoder = encoder
+        self._name = name
+        self._special = dict(special_tokens or {})
+        self._added = dict(added_tokens or {})
+        self.bos_id = bos_id
+        self.eos_id = eos_id
+        self.end_ids = frozenset(end_ids) | ({eos_id} if eos_id is not None else set())
+        self.add_bos = add_bos
+        self.add_eos = add_eos
+        self._matchers: dict[frozenset[str], SpecialMatcher] = {}
+        self._always = _matcher(self._added) if self._added else None
+        self._refuse_all = _matcher(self._special) if self._special else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (
+            type(self),
+            self._encoder,
+            {
+                "name": self._name,
+                "special_tokens": self._special,
+                "added_tokens": self._added,
+                "bos_id": self.bos_id,
+                "eos_id": self.eos_id,
+                "end_ids": self.end_ids,
+                "add_bos": self.add_bos,
+                "add_eos": self.add_eos,
+            },
+        )
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def n_vocab(self) -> int:
+        return self._encoder.n_vocab
+
+    @property
+    def max_token_value(self) -> int:
+        """The largest id."""
+        return self._encoder.n_vocab - 1
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return MappingProxyType(self._special)
+
+    @property
+    def special_tokens_set(self) -> set[str]:
+        return set(self._special)
+
+    @property
+    def added_tokens(self) -> Mapping[str, int]:
+        """Text of each token that is recognised wherever text spells it, and its id."""
+        return MappingProxyType(self._added)
+
+    @property
+    def eot_token(self) -> int:
+        """Id of ``<|endoftext|>``."""
+        return self._special["<|endoftext|>"]
+
+    def is_special_token(self, id: int) -> bool:
+        """Whether `id` is a special token."""
+        return id in self._special_ids
+
+    @property
+    def _special_ids(self) -> frozenset[int]:
+        ids = self.__dict__.get("_ids_of_specials")
+        if ids is None:
+            ids = self.__dict__["_ids_of_specials"] = frozenset(self._special.values())
+        return cast("frozenset[int]", ids)
+
+    # -- text to ids ----------------------------------------------------------------------------
+
+    def _matchers_for(
+        self, allowed: Literal["all"] | AbstractSet[str], disallowed: Specials
+    ) -> tuple[SpecialMatcher | None, SpecialMatcher | None]:
+        special = self._special
+        if not special:
+            return self._always, None
+        taken = special.keys() if allowed == "all" else special.keys() & allowed
+        if disallowed == "all":
+            refused: AbstractSet[str] = special.keys() - taken
+        else:
+            if isinstance(disallowed, str):
+                raise TypeError("disallowed_special is 'all' or a collection of strings")
+            refused = frozenset(disallowed)
+        return (
+            self._matcher_of(frozenset(taken), True) if taken else self._always,
+            self._matcher_of(frozenset(refused), False) if refused else None,
+        )
+
+    def _matcher_of(self, texts: frozenset[str], with_added: bool) -> SpecialMatcher:
+        if not with_added and self._refuse_all is not None and texts == self._special.keys():
+            return self._refuse_all
+        key = texts | {""} if with_added else texts
+        matcher = self._matchers.get(key)
+        if matcher is None:
+            tokens = {text: self._special.get(text, 0) for text in texts}
+            matcher = _matcher({**self._added, **tokens} if with_added else tokens)
+            if len(self._matchers) >= _MAX_MATCHERS:
+                self._matchers.clear()
+            self._matchers[key] = matcher
+        return matcher
+
+    def _refused(self, found: tuple[int, int], text: str) -> DisallowedSpecialTokenError:
+        position = found[1]
+        spelled = (t for t in sorted(self._special, key=len, reverse=True))
+        token = next((t for t in spelled if text.startswith(t, position)), None)
+        return DisallowedSpecialTokenError(
+            f"the text spells the special token {token!r}",
+            token=token,
+            position=position,
+            hint="pass it in allowed_special, or disallowed_special=() to read it as text",
+        )
+
+    def _encode(
+        self,
+        method: Any,
+        text: str,
+        allowed: Literal["all"] | AbstractSet[str],
+        disallowed: Specials,
+    ) -> Any:
+        if allowed is _NONE and disallowed == "all":
+            accept, refuse = self._always, self._refuse_all
+        else:
+            accept, refuse = self._matchers_for(allowed, disallowed)
+        try:
+            result = method(text, accept, refuse)
+        except UnicodeError as error:
+            raise TokenizerError(str(error)) from None
+        if type(result) is tuple:
+            raise self._refused(result, text)
+        return result
+
+    def _encode_ordinary_to_numpy(self, text: str) -> TokenArray:
+        return cast("TokenArray", self._encode(self._encoder.encode, text, _NONE, ()))
+
+    def encode_to_numpy(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
+        disallowed_special: Specials = "all",
+    ) -> TokenArray:
+        return cast(
+            "TokenArray",
+            self._encode(self._encoder.encode, text, allowed_special, disallowed_special),
+        )
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
+        disallowed_special: Specials = "all",
+    ) -> list[int]:
+        return cast(
+            "list[int]",
+            self._encode(self._encoder.encode_list, text, allowed_special, disallowed_special),
+        )
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        try:
+            return cast("list[int]", self._encoder.encode_list(text, self._always))
+        except UnicodeError as error:
+            raise TokenizerError(str(error)) from None
+
+    def count(self, text: str) -> int:
+        return cast(int, self._encode(self._encoder.count, text, _NONE, ()))
+
+    # -- ids to text ----------------------------------------------------------------------------
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        try:
+            return self._encoder.decode(ids)
+        except KeyError as error:
+            raise self._unknown(error.args[0]) from None
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        return self.decode_bytes(ids).decode("utf-8", errors)
+
+    def id_to_bytes(self, id: int) -> bytes:
+        try:
+            return self._encoder.id_to_bytes(id)
+        except (KeyError, OverflowError):
+            raise self._unknown(id) from None
+
+    def bytes_to_id(self, data: bytes) -> int:
+        try:
+            return self._encoder.bytes_to_id(data)
+        except KeyError:
+            raise UnknownTokenError(f"no token is {data!r}", token=data) from None
+
+    def encode_single_token(self, token: str | bytes) -> int:
+        text = token if isinstance(token, str) else token.decode("utf-8", "replace")
+        data = token.encode("utf-8", "surrogatepass") if isinstance(token, str) else token
+        for tokens in (self._special, self._added):
+            id = tokens.get(text)
+            if id is not None and text.encode("utf-8", "surrogatepass") == data:
+                return id
+        return self.bytes_to_id(data)
+
+    def decode_single_token_bytes(self, token: int) -> bytes:
+        """Bytes of one id; UnknownTokenError when it is not in use."""
+        return self.id_to_bytes(token)
+
+    def _unknown(self, id: object) -> UnknownTokenError:
+        return UnknownTokenError(
+            f"id {id} is not in the vocabulary of {self._name}, which has {self.n_vocab} ids",
+            token=id,
+        )
+
+
+def _matcher(tokens: Mapping[str, int]) -> SpecialMatcher:
+    return SpecialMatcher({text.encode("utf-8", "surrogatepass"): i for text, i in tokens.items()})
+
+
+def _rebuild(cls: type[BpeTokenizer], encoder: Encoder, rest: dict[str, Any]) -> BpeTokenizer:
+    tokenizer = cls.__new__(cls)
+    BpeTokenizer.__init__(tokenizer, encoder, **rest)
+    return tokenizer

@@ -1,0 +1,107 @@
+"""One function that opens a tokenizer file of any known format, by its content."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rustllm.errors import FileAccessError, FileMissingError, UnsupportedError
+from rustllm.traits import Tokenizer
+
+if TYPE_CHECKING:
+    from rustllm.types import PathLikeStr
+
+__all__ = ["load_tokenizer"]
+
+_IN_FOLDER = ("tokenizer.json", "tekken.json", "tokenizer.model", "vocab.json")
+
+
+def load_tokenizer(path: PathLikeStr, **options: Any) -> Tokenizer[Any]:
+    """Open a tokenizer file, or the tokenizer of a model file or folder.
+
+    Parameters
+    ----------
+    path : path
+        ``.tiktoken`` ranks, ``tokenizer.json``, SentencePiece ``.model``, ``.gguf``, or a folder
+        that holds one of them. What the content says counts, not the name, but for ranks: the name
+        of an encoding that they belong to comes from the name of the file.
+    **options
+        For ranks: ``encoding``, the name whose pattern and special tokens to use.
+
+    Returns
+    -------
+    Tokenizer
+
+    Raises
+    ------
+    FileMissingError, FileAccessError
+        The file is not there or cannot be read.
+    FileFormatError
+        The file breaks the rules of its format.
+    UnsupportedError
+        The format, or a part of the tokenizer, is not implemented.
+    """
+    place = Path(path)
+    if place.is_dir():
+        for name in _IN_FOLDER:
+            if (place / name).is_file():
+                return load_tokenizer(place / name, **options)
+        raise FileMissingError(
+            "the folder holds no tokenizer", path=str(place), hint=f"looked for {_IN_FOLDER}"
+        )
+    try:
+        with place.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError:
+        raise FileMissingError("no such file", path=str(place)) from None
+    except OSError as error:
+        raise FileAccessError(
+            os.strerror(error.errno or 0), path=str(place), errno=error.errno
+        ) from None
+    if head[:4] == b"GGUF":
+        from rustllm.loaders.gguf import GGUFFile
+        from rustllm.tokenizers.gguf import tokenizer_from_gguf
+
+        with GGUFFile(place) as gguf:
+            return tokenizer_from_gguf(gguf)
+    if head.lstrip()[:1] == b"{":
+        return _json(place, options)
+    if _looks_like_ranks(head):
+        return _ranks(place, options)
+    raise UnsupportedError(
+        "this is no tokenizer file that rustllm knows",
+        path=str(place),
+        hint="known are tiktoken ranks, tokenizer.json and GGUF",
+    )
+
+
+def _looks_like_ranks(head: bytes) -> bool:
+    first = head.split(b"\n", 1)[0].split()
+    return len(first) == 2 and first[1].isdigit()
+
+
+def _ranks(place: Path, options: dict[str, Any]) -> Tokenizer[Any]:
+    from rustllm.tokenizers.registry import get_encoding, list_encoding_names
+
+    name = options.get("encoding")
+    if name is None:
+        name = place.name.split(".")[0]
+        if name not in list_encoding_names():
+            raise UnsupportedError(
+                "ranks alone do not say how text is cut, and this name is no known encoding",
+                path=str(place),
+                hint=f"pass encoding=, one of {', '.join(list_encoding_names())}",
+            )
+    return get_encoding(name, vocab=place)
+
+
+def _json(place: Path, options: dict[str, Any]) -> Tokenizer[Any]:
+    from importlib import import_module
+
+    try:
+        module = import_module("rustllm.tokenizers.tokenizer_json")
+    except ModuleNotFoundError:
+        raise UnsupportedError("tokenizer.json is not implemented yet", path=str(place)) from None
+    tokenizer: Tokenizer[Any] = module.load(place, **options)
+    return tokenizer
