@@ -1,9 +1,15 @@
 """Fixtures for every test: real models, fetched once by the project's own store."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell starts background jobs with SIGINT ignored, and every process below inherits that. The
+# tests of interrupts, in this process and in children, need Python's usual handler.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _model_path(name: str) -> Path:
