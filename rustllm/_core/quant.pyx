@@ -278,7 +278,7 @@ def quantize(data, type, out=None, weights=None):
     >>> from rustllm._core.quant import dequantize, quantize
     >>> x = np.linspace(-1, 1, 256, dtype=np.float32)
     >>> blocks = quantize(x, "Q4_K")
-    >>> blocks.size, bool(abs(dequantize(blocks, "Q4_K") - x).max() < 0.01)
+    >>> blocks.size, bool(abs(dequantize(blocks, "Q4_K") - x).max() < 0.04)
     (144, True)
     """
     found = block_format(type)
