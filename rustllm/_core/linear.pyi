@@ -1,0 +1,31 @@
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+class PackedMatrix:
+    def __init__(self, type_id: int, n_rows: int, n_cols: int, source: object) -> None: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def type_id(self) -> int: ...
+    @property
+    def packed_bytes(self) -> int: ...
+    @property
+    def is_packed(self) -> bool: ...
+    def row(self, index: int) -> NDArray[np.float32]: ...
+    def matmul(
+        self,
+        x: ArrayLike,
+        *,
+        exact: bool = False,
+        threads: int = 1,
+        bias: ArrayLike | None = None,
+    ) -> NDArray[np.float32]: ...
+
+def pack(
+    matrices: Iterable[PackedMatrix],
+    *,
+    threads: int = 1,
+    give_back: Callable[[int], object] | None = None,
+) -> None: ...

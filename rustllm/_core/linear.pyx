@@ -1,0 +1,299 @@
+"""Packed weight matrices, and products of them with rows of activations.
+
+A :class:`PackedMatrix` holds a matrix of any block format with sixteen rows side by side (see
+``simd/packed.h``). :func:`pack` repacks many at once into one region, on all threads. The
+arithmetic of a product is the same bit for bit for any number of rows, tokens or threads and at
+every SIMD level.
+"""
+
+import mmap
+
+import numpy as np
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.string cimport memset
+
+from rustllm._core.dispatch cimport simd_level
+from rustllm._core.threads cimport run_team
+
+cdef extern from "atomics.h" nogil:
+    int rl_fetch_add(int*, int) noexcept
+
+# Bytes packed between two calls of `give_back`, so that source and copy never both stay in memory.
+cdef enum:
+    PACK_BATCH = 16 << 20
+
+
+cdef class PackedMatrix:
+    """A weight matrix laid out for the kernels.
+
+    Parameters
+    ----------
+    type_id : int
+        Block format, GGUF's number.
+    n_rows, n_cols : int
+        Outputs and inputs.
+    source : buffer
+        The rows in the file's format, `n_rows` times the bytes of a row.
+
+    Notes
+    -----
+    Immutable after :func:`pack`; any number of threads may use one.
+    """
+
+    def __init__(self, int type_id, int n_rows, int n_cols, source):
+        cdef Py_buffer view
+        cdef int columns = 1
+        cdef size_t block
+        if rl_matrix_layout(&self.matrix, type_id, n_rows, n_cols) != 0:
+            raise ValueError(f"type {type_id} cannot be packed as [{n_rows}, {n_cols}]")
+        block = rl_file_block_bytes(type_id, &columns)
+        self.row_bytes = <size_t>(n_cols // columns) * block
+        PyObject_GetBuffer(source, &view, PyBUF_SIMPLE)
+        try:
+            if <size_t>view.len != self.row_bytes * <size_t>n_rows:
+                raise ValueError(
+                    f"[{n_rows}, {n_cols}] of type {type_id} takes {self.row_bytes * n_rows} bytes, "
+                    f"not {view.len}"
+                )
+            self.source_data = <const uint8_t*>view.buf
+        finally:
+            PyBuffer_Release(&view)
+        self.source = source
+
+    @property
+    def shape(self):
+        """Rows and columns."""
+        return self.matrix.n_rows, self.matrix.n_cols
+
+    @property
+    def type_id(self):
+        """GGUF's number of the block format."""
+        return self.matrix.type
+
+    @property
+    def packed_bytes(self):
+        """Bytes of the packed form."""
+        return _n_groups(&self.matrix) * self.matrix.group_bytes
+
+    @property
+    def is_packed(self):
+        """Whether :func:`pack` was called."""
+        return self.matrix.data != NULL
+
+    def row(self, int index):
+        """One row in float32, `[n_cols]`, each weight exactly what the format defines."""
+        if self.matrix.data == NULL:
+            raise RuntimeError("pack the matrix first")
+        if not 0 <= index < self.matrix.n_rows:
+            raise IndexError(f"row {index} of {self.matrix.n_rows}")
+        cdef float[::1] out = np.empty(self.matrix.n_cols, np.float32)
+        with nogil:
+            rl_row_portable(&self.matrix, index, &out[0])
+        return np.asarray(out)
+
+    def matmul(self, x, *, bint exact=False, int threads=1, bias=None):
+        """Product with rows of activations.
+
+        Parameters
+        ----------
+        x : array_like, float32 `[n_tokens, n_cols]`
+        exact : bool
+            Keep the activations in float32 instead of int8 blocks.
+        threads : int
+            Threads to use; the result does not depend on it.
+        bias : array_like, float32 `[n_rows]`, optional
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 `[n_tokens, n_rows]`.
+        """
+        if self.matrix.data == NULL:
+            raise RuntimeError("pack the matrix first")
+        cdef const float[:, ::1] rows = np.ascontiguousarray(x, np.float32)
+        cdef int n = <int>rows.shape[0]
+        cdef const float[::1] offsets = None
+        if rows.shape[1] != self.matrix.n_cols:
+            raise ValueError(f"x has {rows.shape[1]} columns, the matrix {self.matrix.n_cols}")
+        out = np.empty((n, self.matrix.n_rows), np.float32)
+        if n == 0:
+            return out
+        cdef float[:, ::1] y = out
+        cdef bint is_float = exact or rl_is_float(self.matrix.type) != 0
+        cdef size_t record = <size_t>(RL_ACT_FLOAT if is_float else RL_ACT_INT8) * self.matrix.n_blocks
+        cdef float[::1] padded = np.zeros(self.matrix.n_blocks * RL_BLOCK, np.float32)
+        cdef uint8_t[::1] tiles = np.empty(record * n + 64, np.uint8)
+        cdef rl_quantize_fn quantize = rl_quantize_kernel(simd_level(), is_float)
+        cdef int c, start
+        cdef Product product
+        memset(&product, 0, sizeof(product))
+        if bias is not None:
+            offsets = np.ascontiguousarray(bias, np.float32)
+            if offsets.shape[0] != self.matrix.n_rows:
+                raise ValueError(f"bias has {offsets.shape[0]} values, not {self.matrix.n_rows}")
+            product.bias = &offsets[0]
+        for c in range(n):
+            start = tile_start(n, c)
+            padded[:self.matrix.n_cols] = rows[c]
+            quantize(&padded[0], self.matrix.n_blocks, &tiles[record * start], tile_width(n, start), c - start)
+        product.matrix = &self.matrix
+        product.tiles = &tiles[0]
+        product.record = record
+        product.n = n
+        product.y = &y[0, 0]
+        product.is_float = is_float
+        product.level = simd_level()
+        with nogil:
+            run_team(_multiply, &product, threads)
+        return out
+
+
+cdef struct Product:
+    const rl_matrix* matrix
+    const uint8_t* tiles
+    size_t record
+    int n
+    int is_float
+    int level
+    float* y
+    const float* bias
+    int next
+
+
+cdef int _n_groups(const rl_matrix* m) noexcept nogil:
+    return (m.n_rows + RL_GROUP - 1) // RL_GROUP
+
+
+cdef void _multiply(void* context, int thread, int n_threads) noexcept nogil:
+    cdef Product* p = <Product*>context
+    cdef int groups = _n_groups(p.matrix)
+    cdef int chunk = max(1, groups // (4 * n_threads))
+    cdef int g, c, width
+    cdef rl_mm_fn kernel
+    while True:
+        g = rl_fetch_add(&p.next, chunk)
+        if g >= groups:
+            return
+        c = 0
+        while c < p.n:
+            width = tile_width(p.n, c)
+            kernel = rl_mm_kernel(p.level, p.is_float, log2_width(width))
+            kernel(p.matrix, g, min(g + chunk, groups), p.tiles + p.record * <size_t>c,
+                   p.y + <ptrdiff_t>c * p.matrix.n_rows, p.matrix.n_rows, p.bias)
+            c += width
+
+
+# ---- packing ---------------------------------------------------------------------------------
+
+cdef struct Slice:
+    const rl_matrix* matrix
+    const uint8_t* source
+    size_t row_bytes
+    int first_group
+    int last_group
+    int next
+
+
+cdef void _pack_slice(void* context, int thread, int n_threads) noexcept nogil:
+    cdef Slice* s = <Slice*>context
+    cdef const rl_matrix* m = s.matrix
+    cdef int g
+    while True:
+        g = s.first_group + rl_fetch_add(&s.next, 1)
+        if g >= s.last_group:
+            return
+        rl_pack_group(m, s.source + <size_t>g * RL_GROUP * s.row_bytes, s.row_bytes,
+                      min(RL_GROUP, m.n_rows - g * RL_GROUP), <uint8_t*>m.data + g * m.group_bytes)
+
+
+def pack(matrices, *, int threads=1, give_back=None):
+    """Repack matrices into one region of memory, in the given order.
+
+    Parameters
+    ----------
+    matrices : sequence of PackedMatrix
+        Not yet packed. Their sources are released.
+    threads : int
+        Threads to use.
+    give_back : callable, optional
+        Called with an index into `matrices` whenever that one's source was read, so that its pages
+        can be returned to the system while the rest is packed.
+
+    Raises
+    ------
+    MemoryError
+        The region cannot be had; nothing was packed.
+    """
+    cdef PackedMatrix m
+    cdef Slice part
+    cdef int64_t total = 0, offset = 0, since = 0
+    cdef int groups, step, first
+    cdef uint8_t* base
+    cdef list pending = []
+    matrices = list(matrices)
+    for m in matrices:
+        if m.matrix.data != NULL:
+            raise RuntimeError("already packed")
+        total += _n_groups(&m.matrix) * m.matrix.group_bytes
+    if total == 0:
+        return
+    region = _Region(total)
+    base = (<_Region>region).data
+    for index, m in enumerate(matrices):
+        groups = _n_groups(&m.matrix)
+        m.matrix.data = base + offset
+        offset += groups * m.matrix.group_bytes
+        step = max(1, <int>(PACK_BATCH // m.matrix.group_bytes))
+        first = 0
+        while first < groups:
+            part.matrix = &m.matrix
+            part.source = m.source_data
+            part.row_bytes = m.row_bytes
+            part.first_group = first
+            part.last_group = min(groups, first + step)
+            part.next = 0
+            with nogil:
+                run_team(_pack_slice, &part, threads)
+            since += (part.last_group - first) * m.matrix.group_bytes
+            first = part.last_group
+            if not pending or pending[len(pending) - 1] != index:
+                pending.append(index)
+            if since >= PACK_BATCH:
+                if give_back is not None:
+                    for done in pending:
+                        give_back(done)
+                pending.clear()
+                since = 0
+        m.owner = region
+        m.source = None
+        m.source_data = NULL
+    if give_back is not None:
+        for done in pending:
+            give_back(done)
+
+
+cdef class _Region:
+    """Zeroed memory of the packed weights, on huge pages where the system has them."""
+
+    cdef uint8_t* data
+    cdef object mapping
+
+    def __cinit__(self, int64_t n_bytes):
+        cdef Py_buffer view
+        flags = {}
+        if hasattr(mmap, "MAP_PRIVATE"):
+            flags["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        try:
+            self.mapping = mmap.mmap(-1, n_bytes, **flags)
+        except OSError as error:
+            raise MemoryError(f"{n_bytes} bytes for weights: {error}") from error
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            try:
+                self.mapping.madvise(mmap.MADV_HUGEPAGE)
+            except OSError:
+                pass  # a kernel without huge pages
+        PyObject_GetBuffer(self.mapping, &view, PyBUF_SIMPLE)
+        self.data = <uint8_t*>view.buf
+        # The address outlives the view: this object owns the mapping and nobody closes it.
+        PyBuffer_Release(&view)

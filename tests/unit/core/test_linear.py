@@ -1,0 +1,141 @@
+"""Packed matrices: the weights are the file's, every level gives the plain C version's bits."""
+
+import numpy as np
+import pytest
+
+from rustllm._core import dispatch, linear, quant
+
+TYPES = {0: "F32", 1: "F16", 30: "BF16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0"}
+TYPES |= {12: "Q4_K", 13: "Q5_K", 14: "Q6_K"}
+BLOCK_BYTES = {0: 4, 1: 2, 30: 2, 2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 12: 144, 13: 176, 14: 210}
+
+
+def random_rows(type_id, n_rows, n_cols, seed=0):
+    """Bytes of a matrix with every quant and scale pattern likely, scales of ordinary size."""
+    rng = np.random.default_rng(seed)
+    columns = 1 if type_id in (0, 1, 30) else 256 if type_id >= 12 else 32
+    if type_id == 0:
+        return rng.standard_normal((n_rows, n_cols)).astype(np.float32).tobytes()
+    if type_id == 1:
+        return rng.standard_normal((n_rows, n_cols)).astype(np.float16).tobytes()
+    if type_id == 30:
+        values = rng.standard_normal((n_rows, n_cols)).astype(np.float32)
+        return (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+    n_bytes = BLOCK_BYTES[type_id]
+    blocks = rng.integers(0, 256, (n_rows * n_cols // columns, n_bytes), dtype=np.uint8)
+    scales = rng.uniform(-0.02, 0.02, (len(blocks), 2)).astype(np.float16).view(np.uint8)
+    at = 208 if type_id == 14 else 0
+    width = 4 if type_id in (3, 7, 12, 13) else 2
+    blocks[:, at : at + width] = scales[:, :width]
+    return blocks.tobytes()
+
+
+def packed(type_id, n_rows, n_cols, seed=0):
+    matrix = linear.PackedMatrix(type_id, n_rows, n_cols, random_rows(type_id, n_rows, n_cols, seed))
+    linear.pack([matrix])
+    return matrix
+
+
+def dense(type_id, n_rows, n_cols, seed=0):
+    data = np.frombuffer(random_rows(type_id, n_rows, n_cols, seed), np.uint8)
+    return quant.dequantize(data, type_id).reshape(n_rows, n_cols)
+
+
+@pytest.fixture
+def at_level():
+    before = dispatch.current_level()
+    yield dispatch.set_level
+    dispatch.set_level(before)
+
+
+@pytest.mark.parametrize("type_id", TYPES, ids=TYPES.values())
+def test_packed_rows_are_the_files_weights(type_id):
+    n_rows, n_cols = 37, 512
+    matrix, expected = packed(type_id, n_rows, n_cols), dense(type_id, n_rows, n_cols)
+    for row in range(n_rows):
+        assert np.array_equal(matrix.row(row), expected[row])
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["int8", "float"])
+@pytest.mark.parametrize("type_id", TYPES, ids=TYPES.values())
+def test_every_level_gives_the_same_bits_for_any_batch(type_id, exact, at_level):
+    n_rows, n_cols = 53, 768
+    matrix = packed(type_id, n_rows, n_cols)
+    x = np.random.default_rng(1).standard_normal((15, n_cols)).astype(np.float32) * 3
+    bias = np.linspace(-1, 1, n_rows, dtype=np.float32)
+    at_level("scalar")
+    expected = matrix.matmul(x, exact=exact, bias=bias)
+    for level in dispatch.available_levels():
+        at_level(level)
+        together = matrix.matmul(x, exact=exact, bias=bias, threads=2)
+        assert np.array_equal(together, expected), level
+        for n in (1, 2, 3, 5, 8):
+            alone = matrix.matmul(x[:n], exact=exact, bias=bias)
+            assert np.array_equal(alone, expected[:n]), (level, n)
+
+
+@pytest.mark.parametrize("type_id", TYPES, ids=TYPES.values())
+def test_products_agree_with_dense_arithmetic(type_id):
+    n_rows, n_cols = 40, 512
+    weights = dense(type_id, n_rows, n_cols)
+    x = np.random.default_rng(2).standard_normal((6, n_cols)).astype(np.float32)
+    expected = x.astype(np.float64) @ weights.T.astype(np.float64)
+    matrix = packed(type_id, n_rows, n_cols)
+    scale = np.abs(expected).max()
+    assert np.abs(matrix.matmul(x, exact=True) - expected).max() < 1e-5 * scale
+    assert np.abs(matrix.matmul(x) - expected).max() < 2e-2 * scale
+
+
+def test_columns_beyond_a_whole_block_count_as_zero():
+    weights = np.random.default_rng(3).standard_normal((5, 40)).astype(np.float32)
+    matrix = linear.PackedMatrix(0, 5, 40, weights.tobytes())
+    linear.pack([matrix])
+    x = np.ones((2, 40), np.float32)
+    np.testing.assert_allclose(matrix.matmul(x), x @ weights.T, rtol=1e-5)
+
+
+def test_extreme_quants_and_activations_do_not_overflow(at_level):
+    block = np.zeros(34, np.uint8)
+    block[:2] = np.float16(1).reshape(1).view(np.uint8)
+    block[2:] = np.full(32, -128, np.int8).view(np.uint8)
+    matrix = linear.PackedMatrix(8, 1, 512, np.tile(block, 16).tobytes())
+    linear.pack([matrix])
+    for level in dispatch.available_levels():
+        at_level(level)
+        for sign in (1, -1):
+            product = matrix.matmul(np.full((1, 512), sign * 127.0, np.float32))
+            assert product[0, 0] == sign * -128 * 127 * 512
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_activations_that_are_not_finite_reach_the_result(poison, at_level):
+    matrix = packed(3, 16, 64)
+    x = np.ones((1, 64), np.float32)
+    x[0, 40] = poison
+    for level in dispatch.available_levels():
+        at_level(level)
+        assert np.isnan(matrix.matmul(x)).all()
+
+
+def test_wrong_sizes_are_refused():
+    with pytest.raises(ValueError, match="takes 40 bytes, not 39"):
+        linear.PackedMatrix(3, 2, 32, bytes(39))
+    with pytest.raises(ValueError, match="cannot be packed"):
+        linear.PackedMatrix(3, 2, 33, bytes(40))
+    with pytest.raises(ValueError, match="cannot be packed"):
+        linear.PackedMatrix(99, 2, 32, bytes(40))
+    matrix = packed(3, 2, 32)
+    with pytest.raises(ValueError, match="31 columns"):
+        matrix.matmul(np.ones((1, 31), np.float32))
+    with pytest.raises(IndexError):
+        matrix.row(2)
+
+
+def test_pack_gives_sources_back_as_it_goes():
+    matrices = [
+        linear.PackedMatrix(8, 64, 64, random_rows(8, 64, 64, seed)) for seed in range(3)
+    ]
+    returned = []
+    linear.pack(matrices, threads=2, give_back=returned.append)
+    assert returned == [0, 1, 2]
+    assert all(m.is_packed for m in matrices)
