@@ -12,6 +12,8 @@
 #ifndef RUSTLLM_ATTENTION_H
 #define RUSTLLM_ATTENTION_H
 
+#include <stddef.h>
+
 #include "cpu.h"
 #include "vector_math.h"
 
@@ -75,8 +77,8 @@ static void rl_attend_portable(rl_segment *s) {
 }
 
 /* Adds a segment's result to the running one: total = total * exp(M - M') + part * exp(m - M'). */
-static inline void rl_merge_segment(float *running_max, float *running_sum, float *total, float max, float sum,
-                                    const float *part, int head_dim) {
+RL_INLINE void rl_merge_body(float *running_max, float *running_sum, float *total, float max, float sum,
+                             const float *part, int head_dim) {
     if (max == -INFINITY) return;
     float m = *running_max;
     float top = max > m || max != max ? max : m;
@@ -84,6 +86,35 @@ static inline void rl_merge_segment(float *running_max, float *running_sum, floa
     *running_max = top;
     *running_sum = fmaf(sum, add, *running_sum * keep);
     for (int d = 0; d < head_dim; d++) total[d] = fmaf(part[d], add, total[d] * keep);
+}
+
+/* Writes one position's key and value of one head; `slot` is the position. */
+RL_INLINE void rl_store_body(const float *key, const float *value, void *keys, void *values, int is_half, int head_dim,
+                             ptrdiff_t slot) {
+    const ptrdiff_t base = slot / 16 * head_dim * 16 + slot % 16;
+    if (is_half) {
+        uint16_t *k = (uint16_t *)keys + base, *v = (uint16_t *)values + slot * head_dim;
+        for (int d = 0; d < head_dim; d++) {
+            k[16 * d] = rl_float_to_half(key[d]);
+            v[d] = rl_float_to_half(value[d]);
+        }
+    } else {
+        float *k = (float *)keys + base, *v = (float *)values + slot * head_dim;
+        for (int d = 0; d < head_dim; d++) {
+            k[16 * d] = key[d];
+            v[d] = value[d];
+        }
+    }
+}
+
+static void rl_merge_portable(float *running_max, float *running_sum, float *total, float max, float sum,
+                              const float *part, int head_dim) {
+    rl_merge_body(running_max, running_sum, total, max, sum, part, head_dim);
+}
+
+static void rl_store_portable(const float *key, const float *value, void *keys, void *values, int is_half, int head_dim,
+                              ptrdiff_t slot) {
+    rl_store_body(key, value, keys, values, is_half, head_dim, slot);
 }
 
 #if defined(__x86_64__)
@@ -261,7 +292,55 @@ RL_T_AVX2 static void rl_attend_avx2(rl_segment *s) {
     }
 }
 
+RL_T_AVX512 static void rl_merge_avx512(float *running_max, float *running_sum, float *total, float max, float sum,
+                                        const float *part, int head_dim) {
+    rl_merge_body(running_max, running_sum, total, max, sum, part, head_dim);
+}
+
+RL_T_AVX2 static void rl_merge_avx2(float *running_max, float *running_sum, float *total, float max, float sum,
+                                    const float *part, int head_dim) {
+    rl_merge_body(running_max, running_sum, total, max, sum, part, head_dim);
+}
+
+/* The hardware's conversion rounds as rl_float_to_half does. */
+RL_T_AVX2 static void rl_store_f16c(const float *key, const float *value, void *keys, void *values, int is_half,
+                                    int head_dim, ptrdiff_t slot) {
+    if (!is_half) {
+        rl_store_body(key, value, keys, values, 0, head_dim, slot);
+        return;
+    }
+    uint16_t *k = (uint16_t *)keys + slot / 16 * head_dim * 16 + slot % 16, *v = (uint16_t *)values + slot * head_dim;
+    for (int d = 0; d < head_dim; d += 8) {
+        uint16_t halves[8];
+        _mm_storeu_si128((__m128i *)halves, _mm256_cvtps_ph(_mm256_loadu_ps(key + d), _MM_FROUND_TO_NEAREST_INT));
+        for (int i = 0; i < 8; i++) k[16 * (d + i)] = halves[i];
+        _mm_storeu_si128((__m128i *)(v + d), _mm256_cvtps_ph(_mm256_loadu_ps(value + d), _MM_FROUND_TO_NEAREST_INT));
+    }
+}
+
 #endif
+
+typedef void (*rl_merge_fn)(float *running_max, float *running_sum, float *total, float max, float sum,
+                            const float *part, int head_dim);
+typedef void (*rl_store_fn)(const float *key, const float *value, void *keys, void *values, int is_half, int head_dim,
+                            ptrdiff_t slot);
+
+static inline rl_merge_fn rl_merge_kernel(int level) {
+#if defined(__x86_64__)
+    if (level == RL_AVX512) return rl_merge_avx512;
+    if (level == RL_AVX2) return rl_merge_avx2;
+#endif
+    (void)level;
+    return rl_merge_portable;
+}
+
+static inline rl_store_fn rl_store_kernel(int level) {
+#if defined(__x86_64__)
+    if (level == RL_AVX512 || level == RL_AVX2) return rl_store_f16c;
+#endif
+    (void)level;
+    return rl_store_portable;
+}
 
 static inline rl_segment_fn rl_attend_kernel(int level) {
 #if defined(__x86_64__)

@@ -27,7 +27,7 @@
 
 enum { RL_ACT_SILU = 1, RL_ACT_GELU_TANH = 2 };
 
-static inline float rl_exp_portable(float x) {
+RL_INLINE float rl_exp_portable(float x) {
     if (x != x) return x;
     if (x < RL_EXP_MIN) return 0.0f;
     if (x > RL_EXP_MAX) x = RL_EXP_MAX;

@@ -1,0 +1,106 @@
+"""Find a model by path or name and make it run."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from rustllm.errors import ArgumentError, UnsupportedError
+from rustllm.models.transformer import Transformer
+
+__all__ = ["load_model"]
+
+
+def load_model(
+    path_or_name: str | PathLike[str], threads: int | None = None, exact: bool = False
+) -> Transformer:
+    """Load a model from a GGUF file or by a name that ``rustllm pull`` knows.
+
+    Parameters
+    ----------
+    path_or_name : str or path
+        A file, or a name such as ``"smollm2-135m-instruct"``, which is fetched if it is not here.
+    threads : int, optional
+        Threads that each call uses; by default as many as the process may run at once. Results do
+        not depend on it.
+    exact : bool
+        Keep activations in float32 and caches in single precision: slower, to check against.
+
+    Returns
+    -------
+    Transformer
+
+    Raises
+    ------
+    FileMissingError, FileFormatError, TruncatedFileError
+        The file is not there or is not a sound GGUF file.
+    UnsupportedError
+        The architecture or a block type is not implemented.
+    ModelError, TensorError
+        Hyper-parameters and tensors contradict each other.
+
+    Examples
+    --------
+    >>> import rustllm
+    >>> model = rustllm.load_model("smollm2-135m-instruct")  # doctest: +SKIP
+    >>> "".join(model.generate("The capital of France is", max_tokens=2, temperature=0))  # doctest: +SKIP
+    ' Paris.'
+    """
+    from rustllm._core.threads import available_threads
+    from rustllm.loaders.gguf import GGUFFile
+    from rustllm.models.gguf_config import config_from_gguf
+    from rustllm.models.gguf_weights import read_weights
+    from rustllm.models.store import resolve_model
+
+    if threads is None:
+        threads = available_threads()
+    if not 1 <= threads <= 256:
+        raise ArgumentError(f"threads must be 1 to 256, not {threads}")
+    path = Path(resolve_model(str(path_or_name)))
+    file = GGUFFile(path)
+    try:
+        config = config_from_gguf(file)
+        plan = architecture(config.architecture, path)(config)
+        weights = read_weights(file, plan, threads=threads)
+    except BaseException:
+        file.close()
+        raise
+    return Transformer(
+        config,
+        plan,
+        weights,
+        threads=threads,
+        exact=exact,
+        tokenizer=lambda: _tokenizer(file),
+        end_ids=_end_ids(file),
+        chat_template=file.metadata.get("tokenizer.chat_template"),
+        path=path,
+    )
+
+
+def _tokenizer(file: Any) -> Any:
+    from rustllm.tokenizers.gguf import tokenizer_from_gguf
+
+    return tokenizer_from_gguf(file)
+
+
+def _end_ids(file: Any) -> list[int]:
+    keys = ("eos_token_id", "eot_token_id", "eom_token_id")
+    found = [file.metadata.get(f"tokenizer.ggml.{key}") for key in keys]
+    return [id for id in found if isinstance(id, int)]
+
+
+def architecture(name: str, path: Path | None = None) -> Any:
+    """Return the function that writes the plan of an architecture."""
+    from importlib import import_module
+
+    known = ("llama", "gemma3")
+    if name not in known:
+        raise UnsupportedError(
+            f"the architecture {name!r} is not supported",
+            path=path,
+            key="general.architecture",
+            hint=f"supported: {', '.join(known)}",
+        )
+    return import_module(f"rustllm.models.{name}").plan

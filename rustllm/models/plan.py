@@ -1,0 +1,249 @@
+"""A model as data: a flat list of operations over named buffers and weights.
+
+An architecture is a function from a configuration to a :class:`Plan`; ``_core.engine`` runs the
+plan without Python between operations. Buffers hold one row a token. Nothing here touches weights:
+a plan names them, so that it can be printed, checked and tested without a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Norm", "Op", "Plan", "Rope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Normalisation of a row, or of each head of it.
+
+    Parameters
+    ----------
+    weight : str
+        Name of the scale, float32 `[width]`.
+    eps : float
+        Added to the variance.
+    bias : str, optional
+        Name of the shift, `[width]`.
+    kind : {"rms", "layer"}
+        Whether the mean is taken off first.
+    """
+
+    weight: str
+    eps: float
+    bias: str | None = None
+    kind: str = "rms"
+
+    def __str__(self) -> str:
+        return f"{self.kind}({self.weight})"
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary embedding: how many dimensions turn, how fast, and which pairs.
+
+    Parameters
+    ----------
+    n_dims : int
+        Dimensions of a head that rotate; even.
+    base : float
+        Frequency base.
+    scale : float
+        Positions are multiplied by it (linear scaling: 1 / factor).
+    halves : bool
+        Pairs (i, i + n_dims/2) instead of (2i, 2i + 1).
+    factors : str, optional
+        Name of a weight that divides each frequency, float32 `[n_dims / 2]`.
+    magnitude : float
+        Factor on cosine and sine.
+    """
+
+    n_dims: int
+    base: float
+    scale: float = 1.0
+    halves: bool = False
+    factors: str | None = None
+    magnitude: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One step: its kind, the buffers it reads and writes, the weights and constants it uses."""
+
+    kind: str
+    ins: tuple[str, ...]
+    outs: tuple[str, ...]
+    weights: tuple[str | None, ...] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        text = f"{', '.join(self.outs)} = {self.kind}({', '.join(self.ins)})"
+        names = [w for w in self.weights if w]
+        if names:
+            text += f"  [{', '.join(names)}]"
+        shown = {k: v for k, v in self.params.items() if v not in (None, 0, 0.0, 1.0, False, ())}
+        if shown:
+            text += "  " + " ".join(f"{k}={v}" for k, v in shown.items())
+        return text
+
+
+class Plan:
+    """Operations of one forward pass, in order.
+
+    Parameters
+    ----------
+    n_vocab, n_layers, n_kv_heads, head_dim : int
+        What the caller needs to know to size logits and caches.
+
+    Examples
+    --------
+    >>> from rustllm.models.plan import Norm, Plan
+    >>> plan = Plan(n_vocab=8, n_layers=0, n_kv_heads=1, head_dim=16)
+    >>> plan.embed("x", "token_embd.weight", width=32)
+    >>> plan.gather("x", "last")
+    >>> plan.prepare("last", "a", Norm("output_norm.weight", 1e-5))
+    >>> plan.linear("a", {"logits": "token_embd.weight"}, {"logits": 8})
+    >>> print(plan)
+      0  x = embed(tokens)  [token_embd.weight]
+      1  last = gather(x)
+      2  a = prepare(last)  norm=rms(output_norm.weight)
+      3  logits = linear(a)  [token_embd.weight]
+    """
+
+    def __init__(self, *, n_vocab: int, n_layers: int, n_kv_heads: int, head_dim: int) -> None:
+        self.n_vocab = n_vocab
+        self.n_layers = n_layers
+        self.n_kv_heads = n_kv_heads
+        self.head_dim = head_dim
+        self.ops: list[Op] = []
+        self.widths: dict[str, int] = {}
+        self.prepared: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{i:3d}  {op}" for i, op in enumerate(self.ops))
+
+    def _buffer(self, name: str, width: int) -> str:
+        if self.widths.setdefault(name, width) != width:
+            raise ValueError(f"buffer {name!r} is {self.widths[name]} wide, not {width}")
+        return name
+
+    def embed(
+        self, out: str, weight: str, *, width: int, scale: float = 1.0, positions: str | None = None
+    ) -> None:
+        """Rows of `weight` by token id, times `scale`, plus rows of `positions` by position."""
+        self._buffer(out, width)
+        self.ops.append(Op("embed", ("tokens",), (out,), (weight, positions), {"scale": scale}))
+
+    def prepare(self, src: str, out: str, norm: Norm | None = None) -> None:
+        """Normalise (or not) and lay a row out as input of linear layers."""
+        self.prepared[out] = self.widths[src]
+        self.ops.append(Op("prepare", (src,), (out,), (), {"norm": norm}))
+
+    def linear(
+        self,
+        src: str,
+        outs: dict[str, str],
+        widths: dict[str, int],
+        biases: dict[str, str | None] | None = None,
+    ) -> None:
+        """Products of one prepared row with several matrices, one output buffer each."""
+        for name in outs:
+            self._buffer(name, widths[name])
+        found = biases or {}
+        self.ops.append(
+            Op(
+                "linear",
+                (src,),
+                tuple(outs),
+                tuple(outs.values()),
+                {"biases": tuple(found.get(name) for name in outs)} if any(found.values()) else {},
+            )
+        )
+
+    def gated(self, src: str, out: str, gate: str, up: str, *, width: int, activation: str) -> None:
+        """``activation(gate x) * (up x)``, the first half of a gated feed-forward layer."""
+        self._buffer(out, width)
+        self._buffer(f"{out}.up", width)
+        self.ops.append(
+            Op("gated", (src,), (out, f"{out}.up"), (gate, up), {"activation": activation})
+        )
+
+    def activate(self, buffer: str, activation: str) -> None:
+        """Apply an activation function in place."""
+        self.ops.append(Op("activate", (buffer,), (buffer,), (), {"activation": activation}))
+
+    def attention(
+        self,
+        query: str,
+        key: str,
+        value: str,
+        out: str,
+        *,
+        layer: int,
+        n_heads: int,
+        scale: float,
+        rope: Rope | None = None,
+        window: int = 0,
+        softcap: float = 0.0,
+        query_norm: Norm | None = None,
+        key_norm: Norm | None = None,
+    ) -> None:
+        """Store the keys and values of these tokens, attend to all up to each token."""
+        self._buffer(out, n_heads * self.head_dim)
+        self.ops.append(
+            Op(
+                "attention",
+                (query, key, value),
+                (out,),
+                (),
+                {
+                    "layer": layer,
+                    "n_heads": n_heads,
+                    "scale": scale,
+                    "rope": rope,
+                    "window": window,
+                    "softcap": softcap,
+                    "query_norm": query_norm,
+                    "key_norm": key_norm,
+                },
+            )
+        )
+
+    def add(self, to: str, src: str, norm: Norm | None = None) -> None:
+        """Add a row, normalised first where `norm` is given, to another in place."""
+        self.ops.append(Op("add", (to, src), (to,), (), {"norm": norm}))
+
+    def gather(self, src: str, out: str) -> None:
+        """Keep only the tokens whose logits were asked for."""
+        self._buffer(out, self.widths[src])
+        self.ops.append(Op("gather", (src,), (out,)))
+
+    def softcap(self, buffer: str, cap: float) -> None:
+        """``cap * tanh(x / cap)`` in place."""
+        self.ops.append(Op("softcap", (buffer,), (buffer,), (), {"cap": cap}))
+
+    def weight_names(self) -> Sequence[str]:
+        """Every weight the plan uses, in order of first use."""
+        names: dict[str, None] = {}
+        for op in self.ops:
+            for name in op.weights:
+                if name:
+                    names[name] = None
+            for value in op.params.values():
+                if isinstance(value, Norm):
+                    names[value.weight] = None
+                    if value.bias:
+                        names[value.bias] = None
+                elif isinstance(value, Rope) and value.factors:
+                    names[value.factors] = None
+            for bias in op.params.get("biases", ()):
+                if bias:
+                    names[bias] = None
+        return list(names)
