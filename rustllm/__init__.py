@@ -51,6 +51,8 @@ _PUBLIC = {
     "get_encoding": "rustllm.tokenizers",
     "list_encoding_names": "rustllm.tokenizers",
     "load_tokenizer": "rustllm.tokenizers",
+    # models
+    "load_model": "rustllm.models.load",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from rustllm.loaders.safetensors import SafetensorsFile as SafetensorsFile
     from rustllm.memory import Arena as Arena
     from rustllm.memory import TokenPool as TokenPool
+    from rustllm.models.load import load_model as load_model
     from rustllm.parallel import parallel_map as parallel_map
     from rustllm.tokenizers import BpeTokenizer as BpeTokenizer
     from rustllm.tokenizers import Encoding as Encoding

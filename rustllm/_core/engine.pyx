@@ -87,6 +87,7 @@ cdef enum:
     SEGMENT = 128
     TILE = 8
     SIGNAL_INTERVAL_MS = 30
+    LONG_BYTES = 4 << 20
 
 cdef enum Kind:
     EMBED
@@ -347,11 +348,24 @@ cdef inline int _groups(const rl_matrix* m) noexcept nogil:
     return (m.n_rows + 15) // 16
 
 
+cdef inline int _chunk(Operation* op, int total, int n_threads, int n) noexcept nogil:
+    """Groups to deal out at a time.
+
+    One token streams weights from memory, and a stretch that is cut short wastes what was fetched
+    ahead: long stretches. More tokens compute on each group for long: short stretches, so that the
+    threads end together.
+    """
+    cdef int parts = n_threads
+    if n > 1 or total * op.matrices[0].group_bytes > LONG_BYTES:
+        parts = n_threads * 8
+    return max(1, (total + parts - 1) // parts)
+
+
 cdef void _linear(Call* call, Operation* op, int index, int thread, int n_threads, int n) noexcept nogil:
     cdef int total = 0, i, g, chunk, start, stop, first
     for i in range(op.n_matrices):
         total += _groups(op.matrices[i])
-    chunk = total if n_threads == 1 else max(1, total // (n_threads * 4))
+    chunk = _chunk(op, total, n_threads, n)
     while True:
         g = rl_fetch_add(&call.counters[2 * index], chunk)
         if g >= total:
@@ -367,7 +381,7 @@ cdef void _linear(Call* call, Operation* op, int index, int thread, int n_thread
 
 cdef void _gated(Call* call, Operation* op, int index, int thread, int n_threads, int n) noexcept nogil:
     cdef int total = _groups(op.matrices[0]), g, end, start, rows, step, c
-    cdef int chunk = total if n_threads == 1 else max(1, total // (n_threads * 4))
+    cdef int chunk = _chunk(op, total, n_threads, n)
     cdef Buffer* gate = &call.buffers[op.outs[0]]
     cdef Buffer* up = &call.buffers[op.outs[1]]
     while True:

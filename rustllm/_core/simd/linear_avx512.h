@@ -9,6 +9,8 @@
 
 #include "linear_portable.h"
 
+enum { RL_PREFETCH_BYTES = 8192 };
+
 RL_INLINE_AVX512 __m512 rl_halves_512(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
@@ -44,7 +46,7 @@ RL_INLINE_AVX512 __m512i rl_quants_512(const int type, const uint8_t *q, const i
 RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matrix *m, int32_t g0, int32_t g1,
                                      const uint8_t *act, float *y, ptrdiff_t stride, const float *bias) {
     const int nb = m->n_blocks, shift = rl_bias_shift(type), step = rl_is_k(type) ? 8 : 1;
-    const size_t qb = rl_quant_bytes(type), sb = rl_scale_bytes(type);
+    const size_t qb = rl_quant_bytes(type), sb = rl_scale_bytes(type), block_bytes = qb + (sb + step - 1) / step;
     for (int32_t g = g0; g < g1; g++) {
         const uint8_t *q = m->data + g * m->group_bytes, *s = q + m->scale_offset, *a = act;
         __m512 acc[8], low[8];
@@ -68,7 +70,10 @@ RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matr
                     }
                 }
                 if (nc == 1) {
-                    for (size_t line = 0; line < qb; line += 64) _mm_prefetch((const char *)q + 2048 + line, _MM_HINT_T0);
+                    /* One token reads each weight once, from memory: ask for the bytes as they lie,
+                       quants and scales alike, far enough ahead to cover its latency. */
+                    const uint8_t *ahead = m->data + g * m->group_bytes + (b + j) * block_bytes + RL_PREFETCH_BYTES;
+                    for (size_t line = 0; line < block_bytes; line += 64) _mm_prefetch((const char *)ahead + line, _MM_HINT_T0);
                 }
 #pragma GCC unroll 8
                 for (int k = 0; k < 8; k++) {
