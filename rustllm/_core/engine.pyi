@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class Workspace:
 class Engine:
     plan: object
     exact: bool
+    weights: dict[str, Any]
     def __init__(
         self,
         plan: object,

@@ -765,7 +765,7 @@ cdef class Engine:
     cdef int n_ropes
     cdef int64_t rope_width
     cdef object arrays
-    cdef object weights
+    cdef readonly dict weights
     cdef readonly object plan
     cdef readonly bint exact
     cdef list _widths

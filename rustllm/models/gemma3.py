@@ -19,9 +19,7 @@ def plan(config: TransformerConfig) -> Plan:
     frequency base to one global layer, GELU-gated feed-forward, scaled and tied embeddings.
     """
     c = config
-    p = Plan(
-        n_vocab=c.n_vocab, n_layers=c.n_layers, n_kv_heads=c.n_kv_heads, head_dim=c.head_dim
-    )
+    p = Plan(n_vocab=c.n_vocab, n_layers=c.n_layers, n_kv_heads=c.n_kv_heads, head_dim=c.head_dim)
     rope_global = Rope(c.n_rot, c.rope_base, scale=c.rope_scale, halves=True)
     rope_local = Rope(c.n_rot, c.rope_base_local, halves=True)
     heads = {"q": c.n_heads * c.head_dim, "k": c.n_kv_heads * c.head_dim}

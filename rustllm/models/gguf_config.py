@@ -72,7 +72,8 @@ def config_from_gguf(file: GGUFFile) -> TransformerConfig:
     Raises
     ------
     ModelError
-        A key is missing, of the wrong type, out of bounds, or contradicts another; ``key`` names it.
+        A key (the attribute ``key``) is missing, of the wrong type, out of bounds, or contradicts
+        another.
     UnsupportedError
         The position scaling is of a kind that is not implemented.
     """

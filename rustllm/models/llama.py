@@ -15,9 +15,7 @@ def plan(config: TransformerConfig) -> Plan:
     the rows of queries and keys are ordered so that pairs (2i, 2i + 1) rotate.
     """
     c = config
-    p = Plan(
-        n_vocab=c.n_vocab, n_layers=c.n_layers, n_kv_heads=c.n_kv_heads, head_dim=c.head_dim
-    )
+    p = Plan(n_vocab=c.n_vocab, n_layers=c.n_layers, n_kv_heads=c.n_kv_heads, head_dim=c.head_dim)
     rope = Rope(
         c.n_rot,
         c.rope_base,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rustllm.errors import ArgumentError, UnsupportedError
 from rustllm.models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from rustllm.loaders.gguf import GGUFFile
 
 __all__ = ["load_model"]
 
@@ -44,7 +47,8 @@ def load_model(
     --------
     >>> import rustllm
     >>> model = rustllm.load_model("smollm2-135m-instruct")  # doctest: +SKIP
-    >>> "".join(model.generate("The capital of France is", max_tokens=2, temperature=0))  # doctest: +SKIP
+    >>> pieces = model.generate("The capital of France is", temperature=0)  # doctest: +SKIP
+    >>> "".join(pieces)  # doctest: +SKIP
     ' Paris.'
     """
     from rustllm._core.threads import available_threads
@@ -74,21 +78,30 @@ def load_model(
         exact=exact,
         tokenizer=lambda: _tokenizer(file),
         end_ids=_end_ids(file),
-        chat_template=file.metadata.get("tokenizer.chat_template"),
+        bos_id=_bos_id(file),
+        metadata=file.metadata,
         path=path,
     )
 
 
-def _tokenizer(file: Any) -> Any:
+def _tokenizer(file: GGUFFile) -> Any:
     from rustllm.tokenizers.gguf import tokenizer_from_gguf
 
     return tokenizer_from_gguf(file)
 
 
-def _end_ids(file: Any) -> list[int]:
+def _end_ids(file: GGUFFile) -> list[int]:
     keys = ("eos_token_id", "eot_token_id", "eom_token_id")
     found = [file.metadata.get(f"tokenizer.ggml.{key}") for key in keys]
     return [id for id in found if isinstance(id, int)]
+
+
+def _bos_id(file: GGUFFile) -> int | None:
+    id = file.metadata.get("tokenizer.ggml.bos_token_id")
+    wanted = file.metadata.get("tokenizer.ggml.add_bos_token")
+    if wanted is None:  # the default of files that do not say
+        wanted = file.metadata.get("tokenizer.ggml.model") == "llama"
+    return id if wanted and isinstance(id, int) else None
 
 
 def architecture(name: str, path: Path | None = None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from rustllm._core.engine import Engine, Workspace, first_not_finite
 from rustllm._core.kv_cache import KVCache
+from rustllm._core.sample import Sampler
 from rustllm.errors import (
     ArgumentError,
     CancelledError,
@@ -20,9 +21,10 @@ from rustllm.errors import (
     StateError,
 )
 from rustllm.models.config import TransformerConfig
-from rustllm.traits.model import LanguageModel, Loaded, ModelState
+from rustllm.traits.model import LanguageModel, Loaded, ModelState, Piece
 
 if TYPE_CHECKING:
+    from rustllm.models.chat_template import ChatTemplate
     from rustllm.models.plan import Plan
     from rustllm.traits.tokenizer import Tokenizer
     from rustllm.types import Logits
@@ -136,6 +138,14 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         Keep activations and caches in float32 instead of int8 and half precision.
     tokenizer : callable
         Makes the tokenizer when it is first asked for.
+    end_ids : iterable of int
+        Ids that end a generation.
+    bos_id : int, optional
+        Id that every prompt begins with.
+    metadata : mapping, optional
+        The file's, for its chat template.
+    path : Path, optional
+        The file, for messages.
 
     Notes
     -----
@@ -153,7 +163,8 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         exact: bool = False,
         tokenizer: Any = None,
         end_ids: Iterable[int] = (),
-        chat_template: str | None = None,
+        bos_id: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
         path: Path | None = None,
     ) -> None:
         config.validate()
@@ -166,7 +177,9 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         self._tokenizer: Tokenizer[Any] | None = None
         self._tokenizer_lock = threading.Lock()
         self._end_ids = frozenset(end_ids)
-        self._chat_template = chat_template
+        self._bos_id = bos_id
+        self._metadata = metadata or {}
+        self._chat_template: ChatTemplate | None = None
         self.path = path
 
     @property
@@ -282,6 +295,10 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
                 raise
         return scores if logits == "all" else scores[0]
 
+    def _engine_weights(self) -> dict[str, Any]:
+        """What the engine computes with, by name."""
+        return self._engine.weights
+
     def _tokens(self, ids: Iterable[int]) -> Any:
         if not isinstance(ids, (np.ndarray, Sequence)):
             ids = list(ids)
@@ -333,9 +350,87 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         return out
 
     def format_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """Write `messages` with the file's own chat template."""
-        raise NotImplementedError
+        """Write `messages` with the file's own chat template.
+
+        Raises
+        ------
+        UnsupportedError
+            The file has no template and its vocabulary tells no form.
+        """
+        return self._template().render(messages)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        context: int | None = None,
+        **options: Any,
+    ) -> Iterator[Piece]:
+        """Answer `messages` by the file's own chat template.
+
+        Parameters
+        ----------
+        messages : sequence of mappings
+            Each with ``role`` and ``content``. A special token spelled out in a content is plain
+            text to the model.
+        context : int, optional
+            Tokens that the conversation and its answer may take together.
+        **options
+            As in :meth:`generate`.
+        """
+        if context is not None:
+            options["state"] = self.new_state(context)
+        end = self._template().end_of_turn
+        if end is not None:
+            options["stop_ids"] = {*options.get("stop_ids", ()), self.tokenizer.special_tokens[end]}
+        return self.generate(self._encode_chat(messages), **options)
+
+    def _template(self) -> ChatTemplate:
+        from rustllm.models.chat_template import ChatTemplate
+
+        if self._chat_template is None:
+            self._chat_template = ChatTemplate.from_metadata(
+                self._metadata, special_tokens=self.tokenizer.special_tokens
+            )
+        return self._chat_template
+
+    def _encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        pieces = self._template().pieces(messages)
+        tokenizer = self.tokenizer
+        specials = [token for token in tokenizer.special_tokens if token]
+        if any(not p.is_markup and any(t in p.text for t in specials) for p in pieces):
+            ids: list[int] = []
+            for piece in pieces:
+                if piece.is_markup:
+                    ids += tokenizer.encode(piece.text, allowed_special="all")
+                else:
+                    ids += tokenizer.encode_ordinary(piece.text)
+        else:
+            ids = list(tokenizer.encode("".join(p.text for p in pieces), allowed_special="all"))
+        return self._with_bos(ids)
+
+    def _encode_prompt(self, text: str) -> list[int]:
+        return self._with_bos(list(self.tokenizer.encode(text, allowed_special="all")))
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        """Begin with the model's first token where it wants one and the text has not given it."""
+        if self._bos_id is None or ids[:1] == [self._bos_id]:
+            return ids
+        return [self._bos_id, *ids]
+
+    def _sampler(
+        self, temperature: float, top_k: int, top_p: float, min_p: float, seed: int | None
+    ) -> Callable[[Logits], tuple[int, float]]:
+        return Sampler(
+            self._config.n_vocab,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=seed,
+        )
 
     def __repr__(self) -> str:
         c = self._config
-        return f"<{type(self).__name__} {c.name or c.architecture}: {c.n_layers} layers, {c.n_embd} wide>"
+        name = c.name or c.architecture
+        return f"<{type(self).__name__} {name}: {c.n_layers} layers, {c.n_embd} wide>"

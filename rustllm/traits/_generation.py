@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from rustllm.types import Logits
 
 
-def sampler(
-    temperature: float, top_k: int, top_p: float, min_p: float, seed: int | None
-) -> Callable[[Logits], tuple[int, float]]:
-    """Return a function from logits to the id drawn and its log-probability."""
+def check_sampling(temperature: float, top_k: int, top_p: float, min_p: float) -> None:
+    """Raise ArgumentError for a setting that is out of its range."""
     if not temperature >= 0 or math.isinf(temperature):
         raise ArgumentError(f"temperature must be finite and not negative, got {temperature}")
     if top_k < 0:
@@ -26,6 +24,12 @@ def sampler(
         raise ArgumentError(f"top_p must lie in (0, 1], got {top_p}")
     if not 0 <= min_p <= 1:
         raise ArgumentError(f"min_p must lie in [0, 1], got {min_p}")
+
+
+def sampler(
+    temperature: float, top_k: int, top_p: float, min_p: float, seed: int | None
+) -> Callable[[Logits], tuple[int, float]]:
+    """Return a function from logits to the id drawn and its log-probability."""
     random = np.random.default_rng(seed)
 
     def draw(logits: Logits) -> tuple[int, float]:

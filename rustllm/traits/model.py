@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 from rustllm.errors import ArgumentError, ContextLengthError, StateError, UnsupportedError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
+    from rustllm.traits._generation import StopFilter
     from rustllm.types import EmbeddingArray, Logits, PathLikeStr
 
     PhaseT = TypeVar("PhaseT", covariant=True, default="Loaded")
@@ -272,6 +273,7 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         min_p: float = 0.0,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
+        stop_ids: Iterable[int] = (),
         state: StateT | None = None,
     ) -> Iterator[Piece]:
         """Yield the continuation of `prompt` piece by piece.
@@ -291,6 +293,8 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             Makes the draw repeatable.
         stop : str or sequence of str
             Texts that end the generation; none of them is given out, not even in part.
+        stop_ids : iterable of int
+            Tokens that end the generation, besides `end_ids`; none of them is given out.
         state : ModelState, optional
             Continue after what it holds.
 
@@ -301,7 +305,7 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         ContextLengthError
             The prompt does not fit.
         """
-        from rustllm.traits._generation import StopFilter, sampler
+        from rustllm.traits._generation import StopFilter, check_sampling
 
         self.require(Loaded)
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
@@ -309,14 +313,14 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             raise ArgumentError(f"max_tokens must not be negative, got {max_tokens}")
         if "" in stops:
             raise ArgumentError("an empty stop text would end every generation at once")
-        tokenizer = self.tokenizer
         if isinstance(prompt, str):
-            ids = tokenizer.encode(prompt, allowed_special="all")
+            ids = self._encode_prompt(prompt)
         else:
             ids = [int(id) for id in prompt]
         if not ids:
             raise ArgumentError("the prompt has no tokens")
-        draw = sampler(temperature, top_k, top_p, min_p, seed)
+        check_sampling(temperature, top_k, top_p, min_p)
+        draw = self._sampler(temperature, top_k, top_p, min_p, seed)
         cache = self.new_state() if state is None else state
         if cache.position + len(ids) > cache.context:
             raise ContextLengthError(
@@ -324,7 +328,19 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
                 needed=cache.position + len(ids),
                 context=cache.context,
             )
-        return self._pieces(ids, cache, max_tokens, draw, StopFilter(stops))
+        ends = self.end_ids | frozenset(stop_ids)
+        return self._pieces(ids, cache, max_tokens, draw, StopFilter(stops), ends)
+
+    def _encode_prompt(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, allowed_special="all"))
+
+    def _sampler(
+        self, temperature: float, top_k: int, top_p: float, min_p: float, seed: int | None
+    ) -> Callable[[Logits], tuple[int, float]]:
+        """Return a function from logits to the id drawn and its log-probability."""
+        from rustllm.traits._generation import sampler
+
+        return sampler(temperature, top_k, top_p, min_p, seed)
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -332,7 +348,13 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         return frozenset()
 
     def _pieces(
-        self, ids: list[int], state: StateT, max_tokens: int, draw: Any, text: Any
+        self,
+        ids: list[int],
+        state: StateT,
+        max_tokens: int,
+        draw: Callable[[Logits], tuple[int, float]],
+        text: StopFilter,
+        ends: frozenset[int],
     ) -> Iterator[Piece]:
         decoder = self.tokenizer.stream_decoder()
         held_ids: list[int] = []
@@ -342,7 +364,7 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             if state.position + len(feed) > state.context:
                 break
             id, logprob = draw(self.forward(feed, state))
-            if id in self.end_ids:
+            if id in ends:
                 break
             feed = [id]
             held_ids.append(id)

@@ -31,7 +31,9 @@ def random_rows(type_id, n_rows, n_cols, seed=0):
 
 
 def packed(type_id, n_rows, n_cols, seed=0):
-    matrix = linear.PackedMatrix(type_id, n_rows, n_cols, random_rows(type_id, n_rows, n_cols, seed))
+    matrix = linear.PackedMatrix(
+        type_id, n_rows, n_cols, random_rows(type_id, n_rows, n_cols, seed)
+    )
     linear.pack([matrix])
     return matrix
 
@@ -132,9 +134,7 @@ def test_wrong_sizes_are_refused():
 
 
 def test_pack_gives_sources_back_as_it_goes():
-    matrices = [
-        linear.PackedMatrix(8, 64, 64, random_rows(8, 64, 64, seed)) for seed in range(3)
-    ]
+    matrices = [linear.PackedMatrix(8, 64, 64, random_rows(8, 64, 64, seed)) for seed in range(3)]
     returned = []
     linear.pack(matrices, threads=2, give_back=returned.append)
     assert returned == [0, 1, 2]
