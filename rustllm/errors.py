@@ -22,8 +22,11 @@ from rustllm._core.context import ErrorFrame, attach, error_context, frames_of
 __all__ = [
     "ArgumentError",
     "CancelledError",
+    "ChannelClosedError",
+    "ChannelFullError",
     "ConfigError",
     "ContextLengthError",
+    "DeadlineError",
     "DisallowedSpecialTokenError",
     "DoubleReleaseError",
     "DownloadError",
@@ -34,19 +37,24 @@ __all__ = [
     "HashMismatchError",
     "InvalidUtf8Error",
     "LiveViewError",
+    "ManifestError",
     "MemoryLimitError",
     "MissingDependencyError",
     "ModelError",
     "OutOfMemoryError",
     "OutOfRangeError",
+    "PluginError",
+    "PluginTrustError",
     "RustLLMError",
     "StaleHandleError",
+    "StalePluginError",
     "StateError",
     "TensorError",
     "TokenizerError",
     "TruncatedFileError",
     "UnknownTokenError",
     "UnsupportedError",
+    "VersionError",
     "convert_error",
     "convert_errors",
     "error_as_dict",
@@ -390,6 +398,56 @@ class ContextLengthError(RustLLMError, ValueError):
 
     code = "model.context"
     exit_code = 2
+
+
+class VersionError(RustLLMError, ValueError):
+    """Text that is not a version or a version range. Fields: ``version``."""
+
+    code = "version"
+    exit_code = 2
+
+
+class PluginError(RustLLMError):
+    """A plugin cannot be used. Fields: ``plugin``, and ``refusal`` when the resolver said so."""
+
+    code = "plugin"
+    exit_code = 7
+
+
+class ManifestError(PluginError, ValueError):
+    """A plugin's manifest breaks the rules. Fields: ``path``, ``line``, ``key``."""
+
+    code = "plugin.manifest"
+
+
+class PluginTrustError(PluginError):
+    """A plugin is not on the allow-list or its files are not the ones that were allowed."""
+
+    code = "plugin.trust"
+
+
+class StalePluginError(PluginError, RuntimeError):
+    """A handle to something of a plugin that has been stopped. Fields: ``plugin``."""
+
+    code = "plugin.stale"
+
+
+class ChannelClosedError(StateError):
+    """The channel is closed, so nothing more will come. Fields: ``channel``."""
+
+    code = "channel.closed"
+
+
+class ChannelFullError(RustLLMError):
+    """The channel holds as much as it may. Fields: ``channel``, ``capacity``."""
+
+    code = "channel.full"
+
+
+class DeadlineError(RustLLMError, TimeoutError):
+    """What was waited for did not happen in time. Fields: ``seconds``."""
+
+    code = "deadline"
 
 
 _BY_STATUS: dict[int, type[RustLLMError]] = {
