@@ -18,6 +18,10 @@ _PUBLIC = {
     # memory
     "Arena": "rustllm.memory",
     "TokenPool": "rustllm.memory",
+    # config and versions
+    "Config": "rustllm.config",
+    "Version": "rustllm.version",
+    "VersionRange": "rustllm.version",
     # traits
     "LanguageModel": "rustllm.traits",
     "Model": "rustllm.traits",
@@ -38,6 +42,10 @@ _PUBLIC = {
     "types": "rustllm.types",
     # types
     "TokenBatch": "rustllm.types",
+    # plugins
+    "Channel": "rustllm.plugins.channels",
+    "PluginManager": "rustllm.plugins.manager",
+    "Registry": "rustllm.plugins.registry",
     # loaders
     "GGUFFile": "rustllm.loaders.gguf",
     "SafetensorsFile": "rustllm.loaders.safetensors",
@@ -63,6 +71,7 @@ if TYPE_CHECKING:
     from rustllm import stream as stream
     from rustllm import testing as testing
     from rustllm import types as types
+    from rustllm.config import Config as Config
     from rustllm.errors import RustLLMError as RustLLMError
     from rustllm.errors import error_chain as error_chain
     from rustllm.errors import error_context as error_context
@@ -75,6 +84,9 @@ if TYPE_CHECKING:
     from rustllm.memory import TokenPool as TokenPool
     from rustllm.models.load import load_model as load_model
     from rustllm.parallel import parallel_map as parallel_map
+    from rustllm.plugins.channels import Channel as Channel
+    from rustllm.plugins.manager import PluginManager as PluginManager
+    from rustllm.plugins.registry import Registry as Registry
     from rustllm.tokenizers import BpeTokenizer as BpeTokenizer
     from rustllm.tokenizers import Encoding as Encoding
     from rustllm.tokenizers import encoding_for_model as encoding_for_model
@@ -91,6 +103,8 @@ if TYPE_CHECKING:
     from rustllm.traits import Token as Token
     from rustllm.traits import Tokenizer as Tokenizer
     from rustllm.types import TokenBatch as TokenBatch
+    from rustllm.version import Version as Version
+    from rustllm.version import VersionRange as VersionRange
 
 
 def __getattr__(name: str) -> object:

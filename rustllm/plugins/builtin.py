@@ -1,0 +1,165 @@
+"""The library's own tokenizers, models and loaders as plugins, and the manager that has them.
+
+Each floor ships a manifest beside its code, of the same form as a third party's. They are read at
+the first lookup, not at import; an entry is imported when it is the one that is asked for.
+Installed plugins are looked for only when a name is asked for that is not built in, or when
+something asks for all names; so what is built in costs nothing extra and cannot be replaced behind
+the user's back.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import rustllm
+from rustllm.config import Settings, default_file
+from rustllm.log import get_logger
+from rustllm.plugins.discovery import Candidate
+from rustllm.plugins.manager import PluginManager
+from rustllm.plugins.manifest import FILE_NAME, read_manifest
+from rustllm.plugins.registry import Provider, Registry
+
+__all__ = ["built_in_candidates", "default_manager", "lookup", "make_manager", "names", "providers"]
+
+# The floors that offer something; each holds a manifest.
+FLOORS = ("loaders", "tokenizers")
+
+_lock = threading.Lock()
+_manager: PluginManager | None = None
+_registry: Registry | None = None
+_settings: Settings | None = None
+_searched = False
+
+
+def built_in_candidates() -> tuple[Candidate, ...]:
+    """Read the manifests of the library's own plugins."""
+    home = Path(__file__).resolve().parent.parent
+    found = []
+    for floor in FLOORS:
+        root = home / floor
+        manifest = read_manifest(root / FILE_NAME, version=rustllm.__version__)
+        found.append(Candidate(manifest, "built-in", f"rustllm.{floor}", root=root))
+    return tuple(found)
+
+
+def make_manager(settings: Settings | None = None) -> PluginManager:
+    """Return a new manager with the built-in plugins running and `settings` obeyed.
+
+    Raises
+    ------
+    ConfigError
+        The settings cannot be understood.
+    """
+    if settings is None:
+        settings = Settings.load(file=default_file())
+    plugins = settings.plugins
+    manager = PluginManager(
+        disabled=plugins.disabled,
+        lock=plugins.lock,
+        safe_mode=settings.safe_mode,
+        settings=plugins.settings,
+    )
+    built_in = built_in_candidates()
+    for candidate in built_in:
+        manager._adopt(candidate)
+    manager.start(*(candidate.manifest.id for candidate in built_in))
+    manager.required = frozenset(plugins.required)
+    return manager
+
+
+def default_manager() -> PluginManager:
+    """Return the process's own manager, made at the first call. Safe to call from any thread."""
+    global _manager, _registry, _settings
+    manager = _manager
+    if manager is None:
+        with _lock:
+            if _manager is None:
+                _settings = Settings.load(file=default_file())
+                made = make_manager(_settings)
+                _registry = made.registry
+                _manager = made
+            manager = _manager
+    return manager
+
+
+def discover_all() -> PluginManager:
+    """Return the process's manager after looking, once, for installed plugins. Starts none."""
+    global _searched
+    manager = default_manager()
+    if not _searched and not manager.safe_mode:
+        assert _settings is not None
+        manager.discover(folders=_settings.plugins.paths)
+        _searched = True
+        if manager.required:
+            manager.start(*sorted(manager.required))
+    return manager
+
+
+def lookup(kind: str, name: str) -> Any:
+    """Return what is offered under `kind` and `name`, importing it if need be.
+
+    Parameters
+    ----------
+    kind : str
+        ``"loader"``, ``"tokenizer_format"``, ``"architecture"``, or a kind of a plugin's own.
+    name : str
+
+    Raises
+    ------
+    UnsupportedError
+        Nobody offers it; the message lists what there is. Fields: ``kind``, ``name``.
+    PluginError
+        An installed plugin would, but cannot run; the message says why.
+
+    Notes
+    -----
+    One dictionary access for what is built in or was asked for before. Safe from any thread.
+
+    Examples
+    --------
+    >>> from rustllm.plugins import lookup
+    >>> lookup("architecture", "no-such-model")
+    Traceback (most recent call last):
+    rustllm.errors.UnsupportedError: no architecture 'no-such-model' ...
+    """
+    registry = _registry
+    if registry is None:
+        registry = default_manager().registry
+    provider = registry.find(kind, name)
+    if provider is not None:
+        return provider.get()
+    return discover_all().get(kind, name)
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Return every name of `kind` that a built-in or installed plugin offers, sorted."""
+    return discover_all().announced(kind)
+
+
+def providers(kind: str) -> tuple[Provider, ...]:
+    """Return the provider of every name of `kind`, starting the plugins that offer one.
+
+    For choosing by metadata, such as which loader knows a file's first bytes. A plugin that cannot
+    run is warned about and left out.
+    """
+    manager = discover_all()
+    for name in manager.announced(kind):
+        if manager.registry.find(kind, name) is None:
+            try:
+                manager.get(kind, name)
+            except Exception as error:
+                get_logger("plugins").warning(
+                    "left out of a choice", kind=kind, name=name, error=error
+                )
+    return manager.registry.providers(kind)
+
+
+def _forget_manager() -> None:
+    """Let the next lookup start afresh; for tests."""
+    global _manager, _registry, _settings, _searched
+    with _lock:
+        manager, _manager, _registry, _settings, _searched = _manager, None, None, None, False
+    if manager is not None:
+        manager.close()
