@@ -49,6 +49,10 @@ _PUBLIC = {
     # loaders
     "GGUFFile": "rustllm.loaders.gguf",
     "SafetensorsFile": "rustllm.loaders.safetensors",
+    "detect_format": "rustllm.loaders.detect",
+    "open_file": "rustllm.loaders.opening",
+    "read_text": "rustllm.loaders.text",
+    "stream_text": "rustllm.loaders.text",
     # tokenizers: training
     "BpeTrainer": "rustllm.tokenizers.trainer",
     # tokenizers
@@ -78,8 +82,12 @@ if TYPE_CHECKING:
     from rustllm.iterators import TokenIterator as TokenIterator
     from rustllm.iterators import chunks as chunks
     from rustllm.iterators import windows as windows
+    from rustllm.loaders.detect import detect_format as detect_format
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
+    from rustllm.loaders.opening import open_file as open_file
     from rustllm.loaders.safetensors import SafetensorsFile as SafetensorsFile
+    from rustllm.loaders.text import read_text as read_text
+    from rustllm.loaders.text import stream_text as stream_text
     from rustllm.memory import Arena as Arena
     from rustllm.memory import TokenPool as TokenPool
     from rustllm.models.load import load_model as load_model

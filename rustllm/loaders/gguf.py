@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from os import PathLike
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from rustllm.errors import (
     TruncatedFileError,
     UnsupportedError,
 )
+from rustllm.loaders.base import Loader
+from rustllm.loaders.detect import FileFormat
 from rustllm.loaders.gguf_checks import check_tokenizer
 from rustllm.loaders.mapped import MappedFile
 from rustllm.loaders.string_array import StringArray
@@ -144,7 +146,7 @@ class GGUFTensor:
         return f"GGUFTensor({self.name!r}, {self.type_name}, {list(self.shape)})"
 
 
-class GGUFFile:
+class GGUFFile(Loader):
     """A GGUF file, version 2 or 3, little-endian.
 
     Parameters
@@ -320,6 +322,10 @@ class GGUFFile:
         return self._tensors
 
     @property
+    def format(self) -> FileFormat:
+        return FileFormat("gguf")
+
+    @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called."""
         return self._file.closed
@@ -363,17 +369,6 @@ class GGUFFile:
         self._metadata = None
         self._tensors = None
         self._file.close()
-
-    def __enter__(self) -> GGUFFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{len(self.tensors)} tensors"

@@ -24,6 +24,8 @@ from rustllm.errors import (
     TruncatedFileError,
     UnsupportedError,
 )
+from rustllm.loaders.base import Loader
+from rustllm.loaders.detect import FileFormat
 from rustllm.loaders.mapped import MappedFile
 
 __all__ = ["SafetensorsFile", "SafetensorsFolder", "SafetensorsTensor"]
@@ -153,7 +155,7 @@ class _Arrays(Mapping[str, NDArray[Any]]):
         return name in self._tensors
 
 
-class SafetensorsFile:
+class SafetensorsFile(Loader):
     """A safetensors file.
 
     Parameters
@@ -247,6 +249,10 @@ class SafetensorsFile:
         return _Arrays(self.info)
 
     @property
+    def format(self) -> FileFormat:
+        return FileFormat("safetensors")
+
+    @property
     def closed(self) -> bool:
         """Whether :meth:`close` was called."""
         return self._file.closed
@@ -256,17 +262,6 @@ class SafetensorsFile:
         self._metadata = None
         self._info = None
         self._file.close()
-
-    def __enter__(self) -> SafetensorsFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{len(self.info)} tensors"

@@ -9,8 +9,15 @@ this under it. Every case is told by its seed alone, so that a failure can be re
 from __future__ import annotations
 
 import argparse
+import bz2
+import contextlib
 import ctypes
+import gzip
+import importlib
+import io
+import itertools
 import json
+import lzma
 import random
 import struct
 import sys
@@ -27,8 +34,11 @@ import numpy as np  # noqa: E402
 
 from rustllm._core import quant  # noqa: E402
 from rustllm.errors import RustLLMError  # noqa: E402
+from rustllm.loaders.detect import detect_format  # noqa: E402
 from rustllm.loaders.gguf import GGUFFile  # noqa: E402
+from rustllm.loaders.records import stream_records  # noqa: E402
 from rustllm.loaders.safetensors import SafetensorsFile  # noqa: E402
+from rustllm.loaders.text import read_text, stream_text  # noqa: E402
 
 # No file of a few kilobytes may cost more than this.
 SECONDS_A_CASE = 2.0
@@ -96,16 +106,52 @@ def use_safetensors(data: Any, strict: bool) -> None:
         array.astype(np.float64).sum()
 
 
+TEXT = 'id,text\n1,"one, two"\n2,ß 語 😀\n\n3,four\n' * 20
+LINES = "\n".join(json.dumps({"id": i, "text": "ß" * i}) for i in range(30))
+
+
+def some_texts() -> list[bytes]:
+    """Texts in several encodings and compressions."""
+    plain = [TEXT.encode(), LINES.encode(), TEXT.encode("utf-16"), TEXT.encode("utf-32-be")]
+    packed = [gzip.compress(plain[0]), bz2.compress(plain[1]), lzma.compress(plain[2])]
+    for module in ("zstandard", "lz4.frame"):
+        with contextlib.suppress(ImportError):
+            packed.append(importlib.import_module(module).compress(plain[0]))
+    return plain + packed
+
+
+def use_text(data: Any, strict: bool) -> None:
+    raw_bytes = data.tobytes()
+    told = detect_format(raw_bytes)
+    fallback = None if strict else "latin-1"
+    whole = read_text(io.BytesIO(raw_bytes), fallback=fallback)
+    pieces = list(stream_text(io.BytesIO(raw_bytes), 64, fallback=fallback))
+    if "".join(pieces) != whole:
+        raise AssertionError("the pieces are not the text")
+    for unit in ("line", "paragraph", "document"):
+        how: dict[str, Any] = {"unit": unit, "fallback": fallback, "separator": "\n\n"}
+        stream = stream_text(io.BytesIO(raw_bytes), **how)
+        pieces = list(itertools.islice(stream, 5))
+        rest = stream_text(io.BytesIO(raw_bytes), start=stream.offset, **how)
+        if list(stream) != list(rest):
+            raise AssertionError(f"resuming by {unit} gives another rest")
+    if told.kind in ("json", "jsonl", "csv", "tsv"):
+        list(stream_records(io.BytesIO(raw_bytes), told.kind, fallback=fallback))
+
+
 def header_size(data: bytes) -> int:
     """Where damage does most: up to the tensors' data."""
     if data[:4] == b"GGUF":
         return GGUFFile.from_buffer(data).data_start
-    return 8 + int.from_bytes(data[:8], "little")
+    if data[8:9] == b"{":
+        return 8 + int.from_bytes(data[:8], "little")
+    return len(data)
 
 
 TARGETS: dict[str, tuple[Callable[[Any, bool], None], list[bytes]]] = {
     "gguf": (use_gguf, [raw.small(), every_block_type()]),
     "safetensors": (use_safetensors, [small_safetensors()]),
+    "text": (use_text, some_texts()),
 }
 
 
