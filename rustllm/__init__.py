@@ -17,6 +17,7 @@ _PUBLIC = {
     "error_context": "rustllm.errors",
     # memory
     "Arena": "rustllm.memory",
+    "Cow": "rustllm.memory",
     "TextSlice": "rustllm.memory",
     "TokenPool": "rustllm.memory",
     # config and versions
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from rustllm.loaders.text import read_text as read_text
     from rustllm.loaders.text import stream_text as stream_text
     from rustllm.memory import Arena as Arena
+    from rustllm.memory import Cow as Cow
     from rustllm.memory import TextSlice as TextSlice
     from rustllm.memory import TokenPool as TokenPool
     from rustllm.models.load import load_model as load_model

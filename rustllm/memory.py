@@ -7,6 +7,8 @@
 :class:`TextSlice`, :class:`ByteView`
     look at a part of somebody else's text or bytes without copying it; :class:`Interner` gives each
     different text one object and one number.
+:class:`Cow`
+    borrows an array or bytes until the first write, and copies then.
 
 Nothing here can leave a dangling view: memory that an array or :class:`memoryview` still sees is
 never given back or handed out again. C and Cython code reaches the same objects without Python
@@ -17,6 +19,7 @@ statistics, tracking and failures on purpose are put around an arena by the wrap
 
 import rustllm.errors  # noqa: F401 (so that the compiled floor raises its classes)
 from rustllm._core.arena import Arena, ArenaBuffer, ArenaStats
+from rustllm._core.cow import Cow
 from rustllm._core.intern import Interner
 from rustllm._core.pool import Lease, PoolStats, TokenPool
 from rustllm._core.utf8 import is_ascii, validate_utf8
@@ -27,6 +30,7 @@ __all__ = [
     "ArenaBuffer",
     "ArenaStats",
     "ByteView",
+    "Cow",
     "Interner",
     "Lease",
     "PoolStats",

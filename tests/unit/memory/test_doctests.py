@@ -9,6 +9,7 @@ MODULES = [
     "rustllm._core.alloc",
     "rustllm._core.arena",
     "rustllm._core.context",
+    "rustllm._core.cow",
     "rustllm._core.intern",
     "rustllm._core.pool",
     "rustllm._core.utf8",
