@@ -38,6 +38,11 @@ _KINDS: dict[str, type[RustLLMError]] = {
     "truncated": TruncatedFileError,
     "unsupported": UnsupportedError,
 }
+_HINTS = {
+    "format": "the file is damaged or was written wrongly: fetch it, or convert the model, again",
+    "truncated": "the file is incomplete: fetch it again",
+    "unsupported": "convert the model to a form that is supported",
+}
 _PLAIN = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4"}
 _PLAIN["I64"] = "<i8"
 
@@ -233,7 +238,7 @@ class GGUFFile(Loader):
             told = {name: value for name, value in fields.items() if value is not None}
             file.close()
             raise _KINDS[error.kind](
-                error.message, hint=error.hint, path=self.path, **told
+                error.message, hint=error.hint or _HINTS[error.kind], path=self.path, **told
             ) from None
         except BaseException:
             self.close()

@@ -103,7 +103,12 @@ class _Metadata:
         self.path = path
 
     def error(self, key: str, message: str) -> FileFormatError:
-        return FileFormatError(message, path=self.path, key=_PREFIX + key)
+        return FileFormatError(
+            message,
+            hint="the file has no sound tokenizer: convert the model again with its vocabulary",
+            path=self.path,
+            key=_PREFIX + key,
+        )
 
     def get(self, key: str, default: Any = None) -> Any:
         return self.metadata.get(_PREFIX + key, default)
