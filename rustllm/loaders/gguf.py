@@ -287,6 +287,7 @@ class GGUFFile(Loader):
             if offset < end:
                 raise FileFormatError(
                     f"its data overlaps that of {before!r}",
+                    hint=_HINTS["format"],
                     path=self.path,
                     tensor=name,
                     offset=self.data_start + offset,
