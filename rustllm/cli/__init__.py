@@ -20,7 +20,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 # Name -> what it does, in the order of `rustllm --help`. The module is rustllm.cli.<name>.
 COMMANDS = {
-    "generate": "continue a text with a model",
+    "generate": "answer or continue a prompt with a model",
     "chat": "talk to a model, interactively or once",
     "encode": "text to token ids",
     "decode": "token ids to text",

@@ -1,10 +1,12 @@
-"""Continue a text with a model, token by token.
+"""Answer or continue a prompt with a model, token by token.
 
-The text is continued as it is, without a chat template; `rustllm chat` asks a question.
+A model whose file has a chat template was trained to answer: it gets the prompt as a user's
+message, as `rustllm chat` would send it. Any other model, or any with --raw, continues the text as
+it is, special tokens in it included.
 
 examples:
   rustllm generate "Why is the sky blue?"
-  rustllm generate --temperature 0 -n 20 "The capital of France is"
+  rustllm generate --raw --temperature 0 -n 20 "The capital of France is"
   rustllm generate -m model.gguf --file prompt.txt > answer.txt
   git log -5 | rustllm generate - --json
 """
@@ -30,6 +32,7 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_text_arguments(parser, what="prompt")
+    parser.add_argument("--raw", action="store_true", help="continue the text, never answer it")
     add_model_arguments(parser)
     add_sampling_arguments(parser)
 
@@ -48,7 +51,12 @@ def run(args: Namespace) -> int:
     ids: list[int] = []
     logprobs: list[float] = []
     first = None
-    for piece in model.generate(prompt, **options):
+    raw = args.raw or not getattr(model, "has_chat_template", False)
+    if raw:
+        pieces = model.generate(prompt, **options)
+    else:
+        pieces = model.chat([{"role": "user", "content": prompt}], **options)
+    for piece in pieces:
         first = first or time.perf_counter()
         text.append(piece)
         ids.extend(piece.ids)
@@ -62,6 +70,7 @@ def run(args: Namespace) -> int:
             "generate",
             model=args.model,
             prompt=prompt,
+            raw=raw,
             text="".join(text),
             ids=ids,
             logprobs=logprobs,

@@ -42,7 +42,7 @@ def run(args: Namespace) -> int:
         path = store.resolve_model(args.model, progress=progress)
     plan = None
     if args.plan:
-        from rustllm.models import load_model
+        from rustllm.models.load import load_model
 
         plan = str(load_model(path).plan)
     with open_weights(path) as file:

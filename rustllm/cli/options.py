@@ -84,15 +84,26 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how the next token is chosen and when to stop."""
+    # Cooler than the library's defaults: the models that fit a first try are small, and ramble.
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "-n", "--max-tokens", type=whole(1), default=256, metavar="N", help="(default: %(default)s)"
     )
     group.add_argument(
-        "--temperature", type=real(0), metavar="T", help="0 always takes the likeliest token"
+        "--temperature",
+        type=real(0),
+        default=0.2,
+        metavar="T",
+        help="0 always takes the likeliest token (default: %(default)s)",
     )
     group.add_argument("--top-k", type=whole(0), metavar="K", help="keep the K likeliest tokens")
-    group.add_argument("--top-p", type=real(0, 1), metavar="P", help="keep this much probability")
+    group.add_argument(
+        "--top-p",
+        type=real(0, 1),
+        default=0.9,
+        metavar="P",
+        help="keep this much probability (default: %(default)s)",
+    )
     group.add_argument(
         "--min-p", type=real(0, 1), metavar="P", help="drop tokens below P times the likeliest"
     )

@@ -41,7 +41,8 @@ def open_tokenizer(choice: str, output: Output) -> Any:
 
 def open_model(args: Namespace, output: Output) -> Any:
     """Load the model that the arguments name, fetching a named one first if it is not here."""
-    from rustllm.models import load_model, store
+    from rustllm.models import store
+    from rustllm.models.load import load_model
 
     with output.progress() as progress:
         path = store.resolve_model(args.model, progress=progress)

@@ -349,6 +349,11 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
             )
         return out
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the file itself says how messages are written: it was trained to answer."""
+        return self._metadata.get("tokenizer.chat_template") is not None
+
     def format_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """Write `messages` with the file's own chat template.
 
@@ -395,19 +400,9 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         return self._chat_template
 
     def _encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        pieces = self._template().pieces(messages)
-        tokenizer = self.tokenizer
-        specials = [token for token in tokenizer.special_tokens if token]
-        if any(not p.is_markup and any(t in p.text for t in specials) for p in pieces):
-            ids: list[int] = []
-            for piece in pieces:
-                if piece.is_markup:
-                    ids += tokenizer.encode(piece.text, allowed_special="all")
-                else:
-                    ids += tokenizer.encode_ordinary(piece.text)
-        else:
-            ids = list(tokenizer.encode("".join(p.text for p in pieces), allowed_special="all"))
-        return self._with_bos(ids)
+        from rustllm.models.chat_template import encode_pieces
+
+        return self._with_bos(encode_pieces(self._template().pieces(messages), self.tokenizer))
 
     def _encode_prompt(self, text: str) -> list[int]:
         return self._with_bos(list(self.tokenizer.encode(text, allowed_special="all")))

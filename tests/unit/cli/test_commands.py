@@ -75,6 +75,16 @@ def test_generate_stops_before_a_stop_text(capsys):
     assert capsys.readouterr().out == "a\n"
 
 
+def test_generate_asks_a_model_that_has_a_chat_template(capsys, small):
+    small.has_chat_template = True
+    main(["generate", "--temperature", "0", "-n", "3", "--json", "."])
+    asked = document(capsys)
+    assert asked["raw"] is False and asked["text"] == "at "  # what follows "the c"
+    main(["generate", "--temperature", "0", "-n", "3", "--json", "--raw", "."])
+    continued = document(capsys)
+    assert continued["raw"] is True and continued["text"] in (" th", " ca")
+
+
 def test_generate_reads_stdin_and_files(capsys, monkeypatch, tmp_path):
     options = ["--temperature", "0", "-n", "3"]
     main(["generate", *options, "the c"])
