@@ -324,7 +324,8 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         cache = self.new_state() if state is None else state
         if cache.position + len(ids) > cache.context:
             raise ContextLengthError(
-                f"a prompt of {len(ids)} tokens does not fit",
+                f"a prompt of {len(ids)} tokens does not fit into a context of {cache.context}",
+                hint="shorten the prompt, or allow a larger context",
                 needed=cache.position + len(ids),
                 context=cache.context,
             )
