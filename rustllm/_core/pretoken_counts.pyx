@@ -329,7 +329,7 @@ cdef class PretokenCounts:
             self.add_pretoken(pretoken, count)
 
     def items(self):
-        """All pretokens with their counts, sorted by their bytes, so that no order of work shows."""
+        """All pretokens with their counts, sorted by bytes, so that no order of work shows."""
         cdef uint64_t n = len(self)
         cdef uint64_t i, at = 0
         cdef int shard

@@ -1,19 +1,19 @@
 """Byte-pair merging of counted pretokens, with the results of Hugging Face's ``tokenizers``.
 
 All distinct pretokens lie end to end in one array, one symbol a byte, a separator between them. A
-token of `n` bytes occupies `n` cells: its id stands in the first and in the last one, so that both
-neighbours of a token are found by its length alone; the first cell of the second half of a merge
-is marked dead, so that a stale posting never matches. A merge therefore costs the occurrences of
-its pair, not the length of the words they stand in, and one line of 20 MB without a space is
-trained in near-linear time.
+token of `n` bytes occupies `n` cells: its id stands in the first and in the last one, so that
+both neighbours of a token are found by its length alone; the first cell of the second half of a
+merge is marked dead, so that a stale posting never matches. A merge therefore costs the
+occurrences of its pair, not the length of the words they stand in, and one line of 20 MB without
+a space is trained in near-linear time.
 
 Every pair has an exact count in a hash table and a candidate in a heap. Counts fall without the
-heap being told: a candidate whose count is out of date is corrected and queued again when it comes up.
-Ties go to the smaller pair of ids.
+heap being told: a candidate whose count is out of date is corrected and queued again when it
+comes up. Ties go to the smaller pair of ids.
 
 The semantics that `tokenizers` has by accident are kept, because ids depend on them: a merge that
-spells an existing token takes that token's id; its pairs are then queued a second time with only the
-new places, and each such candidate rewrites every occurrence in the words it knows.
+spells an existing token takes that token's id; its pairs are then queued a second time with only
+the new places, and each such candidate rewrites every occurrence in the words it knows.
 
 Source of the algorithm: Sennrich et al. 2016; the lazy heap follows Zouhar et al. 2023, "A formal
 perspective on byte-pair encoding".
@@ -989,7 +989,7 @@ cdef class MergeLoop:
                 return
 
     def merges_by_rank(self):
-        """The merges as ``(first id, second id, merged id)``; a repeated pair has its last place."""
+        """The merges as ``(left, right, merged)`` ids; a repeated pair has its last place."""
         cdef uint64_t i
         ranks = {}
         for i in range(self.n_merges):
