@@ -7,10 +7,18 @@ the definition that everything faster is tested against.
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
+from rustllm._core.dispatch cimport simd_level
 from rustllm._core.unicode cimport (
     END, LETTER, LOWER, MARK, NUMBER, OTHER, PUNCTUATION, SPACE, SYMBOL, UPPER, class_at,
     decode_utf8,
 )
+
+cdef extern from "split_masks.h" nogil:
+    ctypedef Py_ssize_t (*rl_next_end)(int, const uint8_t*, Py_ssize_t, Py_ssize_t) noexcept nogil
+    Py_ssize_t rl_split_masks(
+        int level, int pattern, rl_next_end next, const uint8_t* text, Py_ssize_t at,
+        Py_ssize_t stop, uint32_t* ends, Py_ssize_t room
+    ) noexcept
 
 # The expression of each pattern in the syntax of the `regex` package, for documentation,
 # tokenizer files and as the oracle of the tests. SMOLLM and DEEPSEEK apply theirs in turn.
@@ -382,7 +390,10 @@ cdef Py_ssize_t split_ends(
     int pattern, const uint8_t* text, Py_ssize_t at, Py_ssize_t end,
     uint32_t* ends, Py_ssize_t room
 ) noexcept nogil:
-    return split_ends_ref(pattern, text, at, end, ends, room)
+    cdef Py_ssize_t got = rl_split_masks(
+        simd_level(), pattern, next_end, text, at, end, ends, room
+    )
+    return got if got >= 0 else split_ends_ref(pattern, text, at, end, ends, room)
 
 
 cdef Py_ssize_t find_safe_cut(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import SHARED, needs_shared
 
-from rustllm._core import split
+from rustllm._core import dispatch, split
 
 # fmt: off
 NASTY = [
@@ -42,10 +42,18 @@ def expected():
     return ends
 
 
+@pytest.fixture(autouse=True, params=dispatch.available_levels())
+def level(request):
+    before = dispatch.current_level()
+    dispatch.set_level(request.param)
+    yield request.param
+    dispatch.set_level(before)
+
+
 def check(name, text, ends):
     data = text.encode()
-    want = ends(name, text)
     number = split.pattern_id(name)
+    want = ends(name, text)
     assert split.pretoken_ends(number, data, reference=True) == want, (name, text)
     assert split.pretoken_ends(number, data) == want, (name, text)
 
