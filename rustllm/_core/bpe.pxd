@@ -8,6 +8,15 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from rustllm._core.vocab cimport Vocab
 
+cdef extern from "merge.h" nogil:
+    uint32_t rl_find_pair(
+        const uint64_t* pair, uint64_t mask, int shift, uint32_t left, uint32_t right
+    ) noexcept
+    int rl_merge_linear(
+        int level, const uint64_t* pair, uint64_t mask, int shift, const uint32_t* made,
+        uint32_t* symbol, int n, const uint32_t* byte_pair, const uint8_t* text
+    ) noexcept
+
 cpdef enum:
     NO_PRIORITY = 0x1FFFFF
     MAX_LINEAR = 96         # symbols up to which a scan for the minimum beats a heap
@@ -43,7 +52,12 @@ cdef Py_ssize_t bpe_encode(
     const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
 ) noexcept nogil
 
-# The same by the definition: quadratic, without heap or pair scan; for tests.
+# The same without looking the pretoken up as a token.
+cdef Py_ssize_t bpe_merge(
+    const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
+) noexcept nogil
+
+# The same as bpe_encode by the definition: quadratic, without heap or pair scan; for tests.
 cdef Py_ssize_t bpe_encode_ref(
     const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
 ) noexcept nogil
@@ -58,15 +72,7 @@ cdef void space_free(MergeSpace* space) noexcept nogil
 
 cdef inline uint32_t find_pair(const Bpe* bpe, uint32_t left, uint32_t right) noexcept nogil:
     # Priority of the merge of two symbols, NO_PRIORITY if they do not merge.
-    cdef uint64_t key = <uint64_t>left << 21 | right, entry
-    cdef uint64_t at = (key * <uint64_t>0x9E3779B97F4A7C15ULL) >> bpe.pair_shift
-    while True:
-        entry = bpe.pair[at]
-        if entry >> 21 == key:
-            return <uint32_t>entry & NO_PRIORITY
-        if entry == ~<uint64_t>0:
-            return NO_PRIORITY
-        at = (at + 1) & bpe.pair_mask
+    return rl_find_pair(bpe.pair, bpe.pair_mask, bpe.pair_shift, left, right)
 
 cdef inline bint is_adjacent(const Bpe* bpe, uint8_t x, uint8_t y) noexcept nogil:
     return bpe.adjacent[x << 5 | y >> 3] >> (y & 7) & 1

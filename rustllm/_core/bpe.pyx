@@ -10,8 +10,9 @@ pairs of symbols up, never byte strings.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memmove, memset
+from libc.string cimport memset
 
+from rustllm._core.dispatch cimport simd_level
 from rustllm._core.status cimport BAD_ARGUMENT, NO_MEMORY, OK, OUT_OF_RANGE
 from rustllm._core.unicode cimport decode_utf8
 from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_free
@@ -71,38 +72,14 @@ cdef Py_ssize_t first_symbols(
     return count
 
 
-cdef Py_ssize_t merge_linear(
+cdef inline Py_ssize_t merge_linear(
     const Bpe* bpe, uint32_t* symbol, Py_ssize_t n, const uint8_t* text
 ) noexcept nogil:
-    # At most MAX_LINEAR symbols: find the lowest priority by a scan, close the gap by a move.
-    # `text`, when given, says that symbols are its bytes, whose pairs have a table of their own.
-    cdef uint32_t priority[MAX_LINEAR]
-    cdef uint32_t best
-    cdef Py_ssize_t i, at
-    if text is not NULL:
-        for i in range(n - 1):
-            priority[i] = bpe.byte_pair[<uint32_t>text[i] << 8 | text[i + 1]]
-    else:
-        for i in range(n - 1):
-            priority[i] = find_pair(bpe, symbol[i], symbol[i + 1])
-    while n > 1:
-        best = NO_PRIORITY
-        for i in range(n - 1):
-            best = min(best, priority[i])
-        if best == NO_PRIORITY:
-            break
-        at = 0
-        while priority[at] != best:
-            at += 1
-        symbol[at] = bpe.made[best]
-        n -= 1
-        memmove(symbol + at + 1, symbol + at + 2, (n - at - 1) * sizeof(uint32_t))
-        if at + 1 < n:
-            memmove(priority + at, priority + at + 1, (n - at - 1) * sizeof(uint32_t))
-            priority[at] = find_pair(bpe, symbol[at], symbol[at + 1])
-        if at > 0:
-            priority[at - 1] = find_pair(bpe, symbol[at - 1], symbol[at])
-    return n
+    # At most MAX_LINEAR symbols. `text`, when given, says that they are its bytes.
+    return rl_merge_linear(
+        simd_level(), bpe.pair, bpe.pair_mask, bpe.pair_shift, bpe.made, symbol, <int>n,
+        bpe.byte_pair, text,
+    )
 
 
 cdef int space_reserve(MergeSpace* space, Py_ssize_t n) noexcept nogil:
@@ -222,13 +199,19 @@ cdef Py_ssize_t merge_heap(const Bpe* bpe, MergeSpace* space, Py_ssize_t n) noex
 cdef Py_ssize_t bpe_encode(
     const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
 ) noexcept nogil:
-    cdef Py_ssize_t count, i
     cdef uint32_t id
     if bpe.whole:
         id = vocab_find(&bpe.vocab, text, n)
         if id != NO_ID:
             out[0] = id
             return 1
+    return bpe_merge(bpe, space, text, n, out)
+
+
+cdef Py_ssize_t bpe_merge(
+    const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
+) noexcept nogil:
+    cdef Py_ssize_t count, i
     if n <= MAX_LINEAR:
         count = first_symbols(bpe, text, n, out)
         if count < 2:

@@ -10,7 +10,7 @@ from rustllm._core.bpe cimport MergeSpace
 
 cdef enum:
     SHORT_BITS = 16                 # log2 of the number of lines
-    LONG_BITS = 17
+    LONG_BITS = 18                  # log2 of the number of entries, in pairs
     LONG_WORDS = 4 << 20            # size of the buffer, in 32-bit words: ids, then bytes
     MAX_LONG_BYTES = 1024
     MAX_ENDS = 1024

@@ -6,6 +6,14 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from rustllm._core.bpe cimport space_free
 from rustllm._core.status cimport NO_MEMORY, OK
 
+cdef extern from "pages.h" nogil:
+    void* rl_pages_new(size_t n_bytes) noexcept
+    void rl_pages_free(void* start, size_t n_bytes) noexcept
+
+cdef size_t BLOCK_BYTES = (
+    (<size_t>2 << SHORT_BITS) * sizeof(ShortEntry) + (<size_t>1 << LONG_BITS) * sizeof(LongEntry)
+)
+
 cdef enum:
     KEPT_BYTES = 8 << 20    # scratch buffers beyond this are given back after a call
 
@@ -13,17 +21,16 @@ cdef enum:
 cdef Workspace* workspace_new() noexcept nogil:
     cdef Workspace* space = <Workspace*>calloc(1, sizeof(Workspace))
     cdef size_t lines = (<size_t>2 << SHORT_BITS) * sizeof(ShortEntry)
-    cdef size_t entries = (<size_t>1 << LONG_BITS) * sizeof(LongEntry)
     if space is NULL:
         return NULL
     # Zeroed pages that nobody touched cost nothing: memory grows with what is cached.
-    space.block = calloc(lines + entries + 64, 1)
+    space.block = rl_pages_new(BLOCK_BYTES)
     space.words = <uint32_t*>malloc(LONG_WORDS * sizeof(uint32_t))
     space.ends = <uint32_t*>malloc(MAX_ENDS * sizeof(uint32_t))
     if space.block is NULL or space.words is NULL or space.ends is NULL:
         workspace_free(space)
         return NULL
-    space.line = <ShortEntry*>((<size_t>space.block + 63) & ~<size_t>63)
+    space.line = <ShortEntry*>space.block
     space.long_entry = <LongEntry*>(<uint8_t*>space.line + lines)
     space.n_words = 1
     return space
@@ -32,7 +39,7 @@ cdef Workspace* workspace_new() noexcept nogil:
 cdef void workspace_free(Workspace* space) noexcept nogil:
     if space is NULL:
         return
-    free(space.block)
+    rl_pages_free(space.block, BLOCK_BYTES)
     free(space.words)
     free(space.ends)
     free(space.out)

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 from rustllm._core.specials import SpecialMatcher
 
 class Encoder:
-    pattern: int
-    spaces: bool
-    prefix: int
+    parts: dict[str, Any]
     n_vocab: int
     def __init__(
         self,
@@ -36,6 +34,27 @@ class Encoder:
     ) -> Any: ...
     def count(
         self, text: str, accept: SpecialMatcher | None = None, refuse: SpecialMatcher | None = None
+    ) -> Any: ...
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        accept: SpecialMatcher | None = None,
+        refuse: SpecialMatcher | None = None,
+        threads: int = 0,
+    ) -> Any: ...
+    def encode_batch_lists(
+        self,
+        texts: Iterable[str],
+        accept: SpecialMatcher | None = None,
+        refuse: SpecialMatcher | None = None,
+        threads: int = 0,
+    ) -> Any: ...
+    def count_batch(
+        self,
+        texts: Iterable[str],
+        accept: SpecialMatcher | None = None,
+        refuse: SpecialMatcher | None = None,
+        threads: int = 0,
     ) -> Any: ...
     def encode_bytes(self, data: bytes) -> NDArray[np.uint32]: ...
     def encode_piece(self, piece: bytes, reference: bool = False) -> NDArray[np.uint32]: ...

@@ -19,20 +19,23 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+import os
+
 import numpy as np
 
 from rustllm._core.bpe cimport (
-    bpe_encode, bpe_encode_ref, bpe_free, bpe_learn_merges, bpe_learn_order, is_adjacent,
+    bpe_encode, bpe_encode_ref, bpe_free, bpe_learn_merges, bpe_learn_order, bpe_merge,
+    is_adjacent,
 )
 from rustllm._core.cache cimport (
     ID_MASK, LONG_BITS, LONG_WORDS, MAX_ENDS, MAX_LONG_BYTES, SHORT_BITS, LongEntry, ShortEntry,
     reserve_out, reserve_plain, reserve_text, workspace_free, workspace_new, workspace_trim,
 )
-from rustllm._core.specials cimport SpecialMatcher
+from rustllm._core.specials cimport SpecialMatcher, Trie, trie_find
 from rustllm._core.split cimport N_PATTERNS, find_safe_cut, split_ends
-from rustllm._core.status cimport NO_MEMORY, OK, OUT_OF_RANGE, check
+from rustllm._core.status cimport CANCELLED, NO_MEMORY, OK, OUT_OF_RANGE, check
 from rustllm._core.text cimport TextView, to_utf8, utf8_room, view_text
-from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, hash_bytes, mix, vocab_find, vocab_init
+from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, hash_bytes, vocab_find, vocab_find_hashed, vocab_init
 
 cdef extern from *:
     """
@@ -43,8 +46,26 @@ cdef extern from *:
     static const uint64_t rl_high_mask[16] = {
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFFull, 0xFFFFull, 0xFFFFFFull, 0xFFFFFFFFull,
         0xFFFFFFFFFFull, 0xFFFFFFFFFFFFull, 0xFFFFFFFFFFFFFFull};
+    static inline uint64_t rl_short_hash(uint64_t low, uint64_t high) {
+        uint64_t h = low * 0x9E3779B97F4A7C15ull ^ high * 0xC2B2AE3D27D4EB4Full;
+        h ^= h >> 32;
+        return h * 0xD6E8FEB86659FD93ull;
+    }
+    static inline void rl_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
     static inline void *rl_take(void **slot) {
         return __atomic_exchange_n(slot, (void *)0, __ATOMIC_ACQUIRE);
+    }
+    static inline ptrdiff_t rl_add(ptrdiff_t *place, ptrdiff_t n) {
+        return __atomic_fetch_add(place, n, __ATOMIC_RELAXED);
+    }
+    static inline int rl_read(int *place) { return __atomic_load_n(place, __ATOMIC_RELAXED); }
+    static inline void rl_write(int *place, int value) {
+        __atomic_store_n(place, value, __ATOMIC_RELAXED);
+    }
+    static inline void rl_lower(ptrdiff_t *place, ptrdiff_t value) {
+        ptrdiff_t now = __atomic_load_n(place, __ATOMIC_RELAXED);
+        while (value < now && !__atomic_compare_exchange_n(place, &now, value, 0, __ATOMIC_RELAXED,
+                                                           __ATOMIC_RELAXED)) {}
     }
     static inline int rl_give(void **slot, void *value) {
         void *none = 0;
@@ -54,14 +75,175 @@ cdef extern from *:
     """
     const uint64_t rl_low_mask[16]
     const uint64_t rl_high_mask[16]
+    uint64_t rl_short_hash(uint64_t low, uint64_t high) noexcept nogil
+    void rl_prefetch(const void* p) noexcept nogil
     void* rl_take(void** slot) nogil
     bint rl_give(void** slot, void* value) nogil
+    Py_ssize_t rl_add(Py_ssize_t* place, Py_ssize_t n) noexcept nogil
+    int rl_read(int* place) noexcept nogil
+    void rl_write(int* place, int value) noexcept nogil
+    void rl_lower(Py_ssize_t* place, Py_ssize_t value) noexcept nogil
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef unsigned long pthread_t
+    int pthread_create(
+        pthread_t* thread, const void* attributes, void* (*start)(void*) noexcept nogil, void* arg
+    ) noexcept
+    int pthread_join(pthread_t thread, void** result) noexcept
 
 cdef enum:
-    STEP = 1 << 20          # bytes encoded between two looks for signals
+    SHORT_TEXT = 256        # bytes up to which the GIL is kept
+    LONG_TEXT = 1 << 20     # bytes from which one text is encoded in parts, by several threads
+    PART = 1 << 18          # bytes of a part
+    BATCH = 64              # pretokens looked up together
 
 cdef object empty = np.empty
 cdef object uint32 = np.dtype(np.uint32)
+cdef object int64 = np.dtype(np.int64)
+
+cdef enum:
+    MAX_THREADS = 64
+    PER_THREAD = 1 << 15    # characters that are worth another thread
+    REFUSED = -100
+
+# A text of a batch, or a part of a long one, and where its ids are.
+cdef struct Item:
+    TextView view
+    Py_ssize_t at
+    Py_ssize_t stop
+    int worker
+    Py_ssize_t start
+    Py_ssize_t count
+
+cdef struct Job:
+    const Coder* coder
+    Item* items
+    Py_ssize_t n
+    Py_ssize_t next             # item to take, atomically
+    Py_ssize_t grain
+    const uint8_t* whole        # the text that items are parts of, or NULL
+    Py_ssize_t whole_bytes
+    const Trie* accept
+    const Trie* refuse
+    Py_ssize_t refused          # first item that holds a refused token
+    int status
+    int n_workers
+    Workspace* space[MAX_THREADS]
+
+cdef struct Worker:
+    Job* job
+    int index
+    pthread_t thread
+
+
+cdef int processors() except -1:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+               else os.cpu_count() or 1)
+
+
+cdef int encode_item(Job* job, Workspace* space, Item* item) noexcept nogil:
+    cdef const uint8_t* text = <const uint8_t*>item.view.data
+    cdef Py_ssize_t n = item.view.length, found, length
+    cdef uint32_t id = 0
+    cdef int status
+    item.start = space.n_out
+    item.count = 0
+    if job.whole is not NULL:
+        status = encode_range(
+            job.coder, space, job.whole, item.at, item.stop, job.whole_bytes
+        )
+        item.count = space.n_out - item.start
+        return status
+    if item.view.kind:
+        if reserve_text(space, utf8_room(&item.view)) < 0:
+            return NO_MEMORY
+        text = space.text
+        n = to_utf8(&item.view, space.text)
+    if job.refuse is not NULL:
+        found = trie_find(job.refuse, text, 0, n, &id, &length)
+        if found < n:
+            item.start = id
+            item.count = count_characters(text, found)
+            return REFUSED
+    status = encode_text(job.coder, space, text, n, job.accept)
+    item.count = space.n_out - item.start
+    return status
+
+
+cdef void* work(void* argument) noexcept nogil:
+    # Take items until there are none. The first thread is the caller's and looks for signals.
+    cdef Worker* worker = <Worker*>argument
+    cdef Job* job = worker.job
+    cdef Workspace* space = job.space[worker.index]
+    cdef Py_ssize_t at, i, done = 0
+    cdef int status
+    while True:
+        at = rl_add(&job.next, job.grain)
+        if at >= job.n or rl_read(&job.status) == CANCELLED:
+            return NULL
+        for i in range(at, min(at + job.grain, job.n)):
+            job.items[i].worker = worker.index
+            status = encode_item(job, space, &job.items[i])
+            done += job.items[i].count
+            if status == REFUSED:
+                rl_lower(&job.refused, i)
+                rl_write(&job.status, status)
+                return NULL
+            if status < 0:
+                rl_write(&job.status, status)
+                return NULL
+        if worker.index == 0 and done > 1 << 20:
+            done = 0
+            with gil:
+                if has_signal():
+                    rl_write(&job.status, CANCELLED)
+                    return NULL
+
+
+cdef bint has_signal() noexcept:
+    # Whether a handler raised; the exception is kept for whoever called.
+    cdef int raised = 0
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        pending.append(error)
+        raised = 1
+    return raised
+
+cdef list pending = []
+
+
+cdef int run_job(Encoder encoder, Job* job, int threads) except? -1:
+    cdef Worker workers[MAX_THREADS]
+    cdef int i, started = 1
+    threads = max(1, min(threads, MAX_THREADS, <int>min(job.n, <Py_ssize_t>MAX_THREADS)))
+    job.refused = job.n
+    job.grain = max(<Py_ssize_t>1, min(<Py_ssize_t>64, job.n // (threads * 16)))
+    for i in range(threads):
+        job.space[i] = encoder.take()
+        if job.space[i] is NULL:
+            raise MemoryError
+        job.n_workers = i + 1
+        workers[i].job = job
+        workers[i].index = i
+    with nogil:
+        while started < threads:
+            if pthread_create(&workers[started].thread, NULL, work, &workers[started]) != 0:
+                break           # as many as the system grants
+            started += 1
+        work(&workers[0])
+        for i in range(1, started):
+            pthread_join(workers[i].thread, NULL)
+    if job.status == CANCELLED and pending:
+        raise pending.pop()
+    return job.status
+
+
+cdef int end_job(Encoder encoder, Job* job) except -1:
+    cdef int i
+    for i in range(job.n_workers):
+        encoder.give(job.space[i])
+    return 0
 
 
 cdef class Numbers:
@@ -145,7 +327,7 @@ cdef class Encoder:
         cdef const uint8_t* data = blob
         cdef uint32_t id
         cdef int status
-        memset(&self.bpe, 0, sizeof(Bpe))
+        memset(&self.coder, 0, sizeof(Coder))
         if (order is None) == (merges is None):
             raise ValueError("give either order or merges")
         if pattern < -1 or pattern >= N_PATTERNS:
@@ -159,17 +341,17 @@ cdef class Encoder:
                 raise ValueError(f"offset {i} exceeds the next")
         if listed is not None and len(listed) != n:
             raise ValueError("listed needs one byte an id")
-        self.pattern = pattern
-        self.spaces = spaces
-        self.prefix = prefix
-        self.bpe.by_char = by_char
-        self.bpe.whole = whole
-        self.bpe.fuse_unknown = fuse_unknown
-        self.bpe.unknown = NO_ID
+        self.coder.pattern = pattern
+        self.coder.spaces = spaces
+        self.coder.prefix = prefix
+        self.coder.bpe.by_char = by_char
+        self.coder.bpe.whole = whole
+        self.coder.bpe.fuse_unknown = fuse_unknown
+        self.coder.bpe.unknown = NO_ID
         if unknown is not None:
             if not 0 <= unknown < n:
                 raise ValueError(f"unknown id {unknown} is outside the vocabulary")
-            self.bpe.unknown = unknown
+            self.coder.bpe.unknown = unknown
         rule = Numbers(order if order is not None else merges)
         self.listed = <uint8_t*>calloc(n + 1, 1)
         self.ints = <void**>calloc(n + 1, sizeof(void*))
@@ -187,13 +369,13 @@ cdef class Encoder:
         else:
             memset(self.listed, 1, n)
         for i in range(256):
-            self.bpe.byte_id[i] = NO_ID
-            self.bpe.fallback[i] = NO_ID
+            self.coder.bpe.byte_id[i] = NO_ID
+            self.coder.bpe.fallback[i] = NO_ID
         for i in range(n):
             if self.listed[i] and starts.data[i + 1] - starts.data[i] == 1:
                 id = data[starts.data[i]]
-                if self.bpe.byte_id[id] == NO_ID:
-                    self.bpe.byte_id[id] = i
+                if self.coder.bpe.byte_id[id] == NO_ID:
+                    self.coder.bpe.byte_id[id] = i
         if fallback is not None:
             bytes_ = Numbers(fallback)
             if bytes_.n != 256:
@@ -201,14 +383,14 @@ cdef class Encoder:
             for i in range(256):
                 if bytes_.data[i] != NO_ID and bytes_.data[i] >= n:
                     raise ValueError(f"id {bytes_.data[i]} is outside the vocabulary")
-                self.bpe.fallback[i] = bytes_.data[i]
+                self.coder.bpe.fallback[i] = bytes_.data[i]
         with nogil:
-            status = vocab_init(&self.bpe.vocab, data, starts.data, n, self.listed)
+            status = vocab_init(&self.coder.bpe.vocab, data, starts.data, n, self.listed)
             if status >= 0:
                 if order is not None:
-                    status = bpe_learn_order(&self.bpe, rule.data, rule.n)
+                    status = bpe_learn_order(&self.coder.bpe, rule.data, rule.n)
                 else:
-                    status = bpe_learn_merges(&self.bpe, rule.data, rule.n // 3)
+                    status = bpe_learn_merges(&self.coder.bpe, rule.data, rule.n // 3)
         check(status, "the vocabulary is too large")
         self.ready = True
         self.parts = {
@@ -223,13 +405,13 @@ cdef class Encoder:
     def __dealloc__(self):
         cdef int i
         if self.ints is not NULL and self.ready:
-            for i in range(self.bpe.vocab.n):
+            for i in range(self.coder.bpe.vocab.n):
                 Py_XDECREF(<PyObject*>self.ints[i])
         free(self.ints)
         free(self.listed)
         for i in range(MAX_SPARE):
             workspace_free(<Workspace*>self.spare[i])
-        bpe_free(&self.bpe)
+        bpe_free(&self.coder.bpe)
 
     # -- without the GIL ------------------------------------------------------------------------
 
@@ -253,126 +435,6 @@ cdef class Encoder:
             if rl_give(&self.spare[i], space):
                 return
         workspace_free(space)
-
-    cdef int encode_range(
-        self, Workspace* space, const uint8_t* text, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t end
-    ) noexcept nogil:
-        cdef const uint8_t* base
-        cdef const uint8_t* p
-        cdef uint32_t* ends = space.ends
-        cdef uint32_t* out
-        cdef ShortEntry* line
-        cdef Py_ssize_t left, got, i, n, start, count
-        cdef uint64_t low, high, h
-        while at < stop:
-            base = text + at
-            left = min(end - at, <Py_ssize_t>0xFFFFFF00)
-            if self.pattern >= 0:
-                got = split_ends(self.pattern, base, 0, left, ends, MAX_ENDS)
-            else:
-                got = cut_ends(&self.bpe, base, left, ends, MAX_ENDS)
-            # One id a byte at most, and room for the four that are always written.
-            if reserve_out(space, ends[got - 1] + 4) < 0:
-                return NO_MEMORY
-            out = space.out + space.n_out
-            start = 0
-            for i in range(got):
-                p = base + start
-                n = <Py_ssize_t>ends[i] - start
-                if n <= 15:
-                    if left - start >= 16:
-                        memcpy(&low, p, 8)
-                        memcpy(&high, p + 8, 8)
-                        low &= rl_low_mask[n]
-                        high &= rl_high_mask[n]
-                    else:
-                        low = 0
-                        high = 0
-                        memcpy(&low, p, min(n, <Py_ssize_t>8))
-                        if n > 8:
-                            memcpy(&high, p + 8, n - 8)
-                    high |= <uint64_t>n << 56
-                    h = mix(
-                        low * <uint64_t>0x9E3779B97F4A7C15ULL
-                        ^ high * <uint64_t>0xC2B2AE3D27D4EB4FULL
-                    )
-                    line = space.line + 2 * (h >> (64 - SHORT_BITS))
-                    if line.low != low or line.high != high:
-                        line += 1
-                        if line.low != low or line.high != high:
-                            count = miss_short(&self.bpe, space, line - 1, p, n, low, high, out)
-                            if count < 0:
-                                return <int>count
-                            out += count
-                            start = ends[i]
-                            if at + start >= stop:
-                                break
-                            continue
-                    memcpy(out, line.id, 16)
-                    count = line.id[0] >> 29
-                    out[0] = line.id[0] & ID_MASK
-                else:
-                    count = encode_long(&self.bpe, space, p, n, out)
-                    if count < 0:
-                        return <int>count
-                out += count
-                start = ends[i]
-                if at + start >= stop:
-                    break
-            space.n_out = out - space.out
-            at += start
-        return OK
-
-    cdef int encode_fragment(
-        self, Workspace* space, const uint8_t* text, Py_ssize_t n, bint first
-    ) noexcept nogil:
-        cdef Py_ssize_t i = 0, used = 0
-        cdef bint prefix
-        if n == 0:
-            return OK
-        if not self.spaces:
-            return self.encode_range(space, text, 0, n, n)
-        prefix = self.prefix == 2 or (self.prefix == 1 and first)
-        if not prefix and not holds_mark(text, n):
-            return self.encode_range(space, text, 0, n, n)
-        if reserve_plain(space, n + 1) < 0:
-            return NO_MEMORY
-        if prefix:
-            space.plain[0] = c" "
-            used = 1
-        while i < n:
-            if text[i] == 0xE2 and i + 2 < n and text[i + 1] == 0x96 and text[i + 2] == 0x81:
-                space.plain[used] = c" "
-                i += 3
-            else:
-                space.plain[used] = text[i]
-                i += 1
-            used += 1
-        return self.encode_range(space, space.plain, 0, used, used)
-
-    cdef int encode_text(
-        self, Workspace* space, const uint8_t* text, Py_ssize_t n, SpecialMatcher accept
-    ) noexcept nogil:
-        cdef Py_ssize_t at = 0, found, length
-        cdef uint32_t id = 0
-        cdef int status
-        cdef bint first = True
-        if accept is None:
-            return self.encode_fragment(space, text, n, True)
-        while at < n:
-            found = accept.find(text, at, n, &id, &length)
-            status = self.encode_fragment(space, text + at, found - at, first)
-            if status < 0:
-                return status
-            first = False
-            if found == n:
-                break
-            if reserve_out(space, 1) < 0:
-                return NO_MEMORY
-            space.out[space.n_out] = id
-            space.n_out += 1
-            at = found + length
-        return OK
 
     # -- with it --------------------------------------------------------------------------------
 
@@ -421,11 +483,21 @@ cdef class Encoder:
         try:
             data = self.fetch(space, text, &n)
             if refuse is not None:
-                found = refuse.find(data, 0, n, &id, &length)
+                found = trie_find(&refuse.trie, data, 0, n, &id, &length)
                 if found < n:
                     return id, count_characters(data, found)
-            with nogil:
-                status = self.encode_text(space, data, n, accept)
+            if n > LONG_TEXT and accept is None and self.coder.pattern >= 0:
+                status = self.encode_long_text(space, data, n)
+            elif n > SHORT_TEXT:
+                with nogil:
+                    status = encode_text(
+                        &self.coder, space, data, n, &accept.trie if accept is not None else NULL
+                    )
+            else:
+                # A microsecond or less: not worth giving the GIL up for.
+                status = encode_text(
+                    &self.coder, space, data, n, &accept.trie if accept is not None else NULL
+                )
             if status < 0:
                 check_encoded(status)
             if kind == 1:
@@ -462,7 +534,7 @@ cdef class Encoder:
             raise MemoryError
         try:
             with nogil:
-                status = self.encode_text(space, text, n, None)
+                status = encode_text(&self.coder, space, text, n, NULL)
             if status < 0:
                 check_encoded(status)
             return new_array(space.out, space.n_out)
@@ -484,69 +556,219 @@ cdef class Encoder:
                 raise MemoryError
             with nogil:
                 if reference:
-                    count = bpe_encode_ref(&self.bpe, &space.merge, text, n, space.out)
+                    count = bpe_encode_ref(&self.coder.bpe, &space.merge, text, n, space.out)
                 else:
-                    count = bpe_encode(&self.bpe, &space.merge, text, n, space.out)
+                    count = bpe_encode(&self.coder.bpe, &space.merge, text, n, space.out)
             if count < 0:
                 check_encoded(<int>count)
             return new_array(space.out, count)
         finally:
             self.give(space)
 
+    cdef int encode_long_text(self, Workspace* space, const uint8_t* text, Py_ssize_t n) except -1:
+        # Parts between places where a pretoken starts whatever precedes it, by several threads.
+        cdef Py_ssize_t most = n // PART + 1, i
+        cdef Item* items = <Item*>malloc(most * sizeof(Item))
+        cdef Py_ssize_t at = 0, cut
+        cdef Job job
+        cdef int status = OK
+        if items is NULL:
+            raise MemoryError
+        memset(&job, 0, sizeof(Job))
+        job.coder = &self.coder
+        job.items = items
+        job.whole = text
+        job.whole_bytes = n
+        try:
+            while at < n:
+                cut = n
+                if n - at > PART and job.n < most - 1:
+                    cut = find_safe_cut(text, at + PART, n, PART)
+                items[job.n].at = at
+                items[job.n].stop = cut
+                job.n += 1
+                at = cut
+            status = run_job(self, &job, processors())
+            if status >= 0:
+                for i in range(job.n):
+                    if reserve_out(space, items[i].count) < 0:
+                        status = NO_MEMORY
+                        break
+                    memcpy(
+                        space.out + space.n_out, job.space[items[i].worker].out + items[i].start,
+                        items[i].count * sizeof(uint32_t),
+                    )
+                    space.n_out += items[i].count
+        finally:
+            end_job(self, &job)
+            free(items)
+        if status == CANCELLED:
+            PyErr_CheckSignals()
+        return min(status, 0)
+
+    cdef object batch(
+        self, object texts, SpecialMatcher accept, SpecialMatcher refuse, int threads, int kind
+    ):
+        # kind 0: (ids, offsets), 1: lists, 2: counts. A refused token is (id, position, text).
+        cdef list held = texts if type(texts) is list else list(texts)
+        cdef Py_ssize_t n = len(held), i, j, total = 0, size = 0
+        cdef Item* items
+        cdef Job job
+        cdef int status
+        cdef Py_buffer view
+        cdef int64_t* offset
+        cdef uint32_t* out
+        if type(texts) is list:
+            held = held[:]      # nobody else may drop a text while threads read it
+        items = <Item*>malloc(n * sizeof(Item) + 1)
+        if items is NULL:
+            raise MemoryError
+        memset(&job, 0, sizeof(Job))
+        job.coder = &self.coder
+        job.items = items
+        job.n = n
+        job.accept = &accept.trie if accept is not None else NULL
+        job.refuse = &refuse.trie if refuse is not None else NULL
+        try:
+            for i in range(n):
+                view_text(held[i], &items[i].view)
+                size += items[i].view.length
+            if threads <= 0:
+                threads = processors()
+            threads = <int>min(<Py_ssize_t>threads, size // PER_THREAD + 1, n, MAX_THREADS)
+            status = run_job(self, &job, threads)
+            if status == CANCELLED:
+                PyErr_CheckSignals()
+            if status == REFUSED:
+                i = job.refused
+                return items[i].start, items[i].count, i
+            if status < 0:
+                check_encoded(status)
+            if kind == 1:
+                return [
+                    self.as_list(job.space[items[i].worker].out + items[i].start, items[i].count)
+                    for i in range(n)
+                ]
+            offsets = empty(n if kind == 2 else n + 1, int64)
+            PyObject_GetBuffer(offsets, &view, PyBUF_WRITABLE)
+            offset = <int64_t*>view.buf
+            if kind == 2:
+                for i in range(n):
+                    offset[i] = items[i].count
+            else:
+                offset[0] = 0
+                for i in range(n):
+                    total += items[i].count
+                    offset[i + 1] = total
+            PyBuffer_Release(&view)
+            if kind == 2:
+                return offsets
+            ids = empty(total, uint32)
+            if total:
+                PyObject_GetBuffer(ids, &view, PyBUF_WRITABLE)
+                out = <uint32_t*>view.buf
+                with nogil:
+                    i = 0
+                    while i < n:
+                        # What one thread wrote one after another is copied at once.
+                        j = i + 1
+                        total = items[i].count
+                        while (j < n and items[j].worker == items[i].worker
+                                and items[j].start == items[i].start + total):
+                            total += items[j].count
+                            j += 1
+                        memcpy(
+                            out, job.space[items[i].worker].out + items[i].start,
+                            total * sizeof(uint32_t),
+                        )
+                        out += total
+                        i = j
+                PyBuffer_Release(&view)
+            return ids, offsets
+        finally:
+            end_job(self, &job)
+            free(items)
+
+    def encode_batch(
+        self, texts, SpecialMatcher accept=None, SpecialMatcher refuse=None, int threads=0
+    ):
+        """Ids of all `texts`, end to end, and their borders.
+
+        Returns
+        -------
+        ids : ndarray of uint32
+        offsets : ndarray of int64 [n_texts + 1]
+            With a token of `refuse` in text i: a tuple of its id, the index of its first character
+            and i instead.
+        """
+        return self.batch(texts, accept, refuse, threads, 0)
+
+    def encode_batch_lists(
+        self, texts, SpecialMatcher accept=None, SpecialMatcher refuse=None, int threads=0
+    ):
+        """As `encode_batch`, with a list of lists of integers."""
+        return self.batch(texts, accept, refuse, threads, 1)
+
+    def count_batch(
+        self, texts, SpecialMatcher accept=None, SpecialMatcher refuse=None, int threads=0
+    ):
+        """As `encode_batch`, with the number of ids of each text as ``int64 [n_texts]``."""
+        return self.batch(texts, accept, refuse, threads, 2)
+
     @property
     def n_vocab(self):
         """One more than the largest id."""
-        return self.bpe.vocab.n
+        return self.coder.bpe.vocab.n
 
     def id_to_bytes(self, Py_ssize_t id):
         """Bytes of token `id`; KeyError when the id is not in use."""
         cdef uint32_t start
-        if id < 0 or id >= self.bpe.vocab.n:
+        if id < 0 or id >= self.coder.bpe.vocab.n:
             raise KeyError(id)
-        start = self.bpe.vocab.offset[id]
-        if self.bpe.vocab.offset[id + 1] == start:
+        start = self.coder.bpe.vocab.offset[id]
+        if self.coder.bpe.vocab.offset[id + 1] == start:
             raise KeyError(id)
         return PyBytes_FromStringAndSize(
-            <char*>self.bpe.vocab.blob + start, self.bpe.vocab.offset[id + 1] - start
+            <char*>self.coder.bpe.vocab.blob + start, self.coder.bpe.vocab.offset[id + 1] - start
         )
 
     def bytes_to_id(self, bytes data):
         """Id that text can give whose bytes are `data`; KeyError when there is none."""
         cdef uint32_t id = NO_ID
         if data:
-            id = vocab_find(&self.bpe.vocab, <const uint8_t*><const char*>data, len(data))
+            id = vocab_find(&self.coder.bpe.vocab, <const uint8_t*><const char*>data, len(data))
         if id == NO_ID:
             raise KeyError(data)
         return id
 
     def is_listed(self, Py_ssize_t id):
         """Whether text can give `id` without naming a special token."""
-        return 0 <= id < self.bpe.vocab.n and self.listed[id] != 0
+        return 0 <= id < self.coder.bpe.vocab.n and self.listed[id] != 0
 
     def tables(self):
         """The blob and the offsets that the encoder was made of."""
-        cdef uint32_t n = self.bpe.vocab.n
+        cdef uint32_t n = self.coder.bpe.vocab.n
         blob = PyBytes_FromStringAndSize(
-            <char*>self.bpe.vocab.blob, self.bpe.vocab.offset[n]
+            <char*>self.coder.bpe.vocab.blob, self.coder.bpe.vocab.offset[n]
         )
-        return blob, new_array(self.bpe.vocab.offset, n + 1)
+        return blob, new_array(self.coder.bpe.vocab.offset, n + 1)
 
     def merges(self):
         """Merges as ``uint32 [n, 3]``: left id, right id, the id they make, by rank."""
-        cdef uint32_t n = self.bpe.n_made, priority
+        cdef uint32_t n = self.coder.bpe.n_made, priority
         cdef uint64_t i, entry
         cdef Py_buffer view
         cdef uint32_t* row
         array = np.full((n, 3), NO_ID, dtype=np.uint32)
         PyObject_GetBuffer(array, &view, PyBUF_WRITABLE)
         row = <uint32_t*>view.buf
-        for i in range(self.bpe.pair_mask + 1):
-            entry = self.bpe.pair[i]
+        for i in range(self.coder.bpe.pair_mask + 1):
+            entry = self.coder.bpe.pair[i]
             if entry != ~<uint64_t>0:
                 priority = <uint32_t>entry & MAX_VOCAB
                 row[3 * priority] = <uint32_t>(entry >> 42)
                 row[3 * priority + 1] = <uint32_t>(entry >> 21) & MAX_VOCAB
-                row[3 * priority + 2] = self.bpe.made[priority]
+                row[3 * priority + 2] = self.coder.bpe.made[priority]
         PyBuffer_Release(&view)
         return array[array[:, 0] != NO_ID]
 
@@ -579,7 +801,7 @@ cdef class Encoder:
                     id = ids[i]
                 except OverflowError:
                     raise KeyError(ids[i]) from None
-                if id < 0 or id >= self.bpe.vocab.n:
+                if id < 0 or id >= self.coder.bpe.vocab.n:
                     raise KeyError(id)
                 numbers[i] = <uint32_t>id
             return self.join(numbers, n)
@@ -589,13 +811,13 @@ cdef class Encoder:
     cdef bytes join(self, const uint32_t* ids, Py_ssize_t n):
         cdef Py_ssize_t total = 0, i, used = 0
         cdef uint32_t start, length
-        cdef const uint32_t* offset = self.bpe.vocab.offset
-        cdef const uint8_t* blob = self.bpe.vocab.blob
-        cdef Py_ssize_t size = self.bpe.vocab.offset[self.bpe.vocab.n]
+        cdef const uint32_t* offset = self.coder.bpe.vocab.offset
+        cdef const uint8_t* blob = self.coder.bpe.vocab.blob
+        cdef Py_ssize_t size = self.coder.bpe.vocab.offset[self.coder.bpe.vocab.n]
         cdef bytes result
         cdef uint8_t* out
         for i in range(n):
-            if ids[i] >= self.bpe.vocab.n:
+            if ids[i] >= self.coder.bpe.vocab.n:
                 raise KeyError(ids[i])
             length = offset[ids[i] + 1] - offset[ids[i]]
             if length == 0:
@@ -613,6 +835,139 @@ cdef class Encoder:
                 memcpy(out + used, blob + start, length)
             used += length
         return result
+
+
+cdef int encode_range(
+    const Coder* coder, Workspace* space, const uint8_t* text, Py_ssize_t at, Py_ssize_t stop,
+    Py_ssize_t end
+) noexcept nogil:
+    # Pretokens are taken BATCH at a time: first every key is made and its line of the cache is
+    # asked for, then every line is read, so that the waits for memory overlap.
+    cdef const uint8_t* base
+    cdef uint32_t* ends = space.ends
+    cdef uint32_t* out
+    cdef ShortEntry* line[BATCH]
+    cdef uint64_t low[BATCH]
+    cdef uint64_t high[BATCH]
+    cdef ShortEntry* entry
+    cdef Py_ssize_t left, got, first, many, i, n, start, count
+    cdef uint64_t a, b
+    while at < stop:
+        base = text + at
+        left = min(end - at, <Py_ssize_t>0xFFFFFF00)
+        if coder.pattern >= 0:
+            got = split_ends(coder.pattern, base, 0, left, ends, MAX_ENDS)
+        else:
+            got = cut_ends(&coder.bpe, base, left, ends, MAX_ENDS)
+        while got > 1 and at + <Py_ssize_t>ends[got - 2] >= stop:
+            got -= 1
+        # One id a byte at most, and room for the four that are always written.
+        if reserve_out(space, ends[got - 1] + 4) < 0:
+            return NO_MEMORY
+        out = space.out + space.n_out
+        first = 0
+        start = 0
+        while first < got:
+            many = min(got - first, <Py_ssize_t>BATCH)
+            for i in range(many):
+                n = <Py_ssize_t>ends[first + i] - start
+                if n <= 15:
+                    if left - start >= 16:
+                        memcpy(&a, base + start, 8)
+                        memcpy(&b, base + start + 8, 8)
+                        a &= rl_low_mask[n]
+                        b &= rl_high_mask[n]
+                    else:
+                        a = 0
+                        b = 0
+                        memcpy(&a, base + start, min(n, <Py_ssize_t>8))
+                        if n > 8:
+                            memcpy(&b, base + start + 8, n - 8)
+                    b |= <uint64_t>n << 56
+                    low[i] = a
+                    high[i] = b
+                    line[i] = space.line + 2 * (rl_short_hash(a, b) >> (64 - SHORT_BITS))
+                    rl_prefetch(line[i])
+                else:
+                    line[i] = NULL
+                start = ends[first + i]
+            start = ends[first - 1] if first else 0
+            for i in range(many):
+                entry = line[i]
+                n = <Py_ssize_t>ends[first + i] - start
+                if entry is not NULL:
+                    a = low[i]
+                    b = high[i]
+                    entry += ((entry.low ^ a) | (entry.high ^ b)) != 0
+                    if ((entry.low ^ a) | (entry.high ^ b)) == 0:
+                        memcpy(out, entry.id, 16)
+                        count = entry.id[0] >> 29
+                        out[0] &= ID_MASK
+                    else:
+                        count = miss_short(&coder.bpe, space, line[i], base + start, n, a, b, out)
+                else:
+                    count = encode_long(&coder.bpe, space, base + start, n, out)
+                if count < 0:
+                    return <int>count
+                out += count
+                start = ends[first + i]
+            first += many
+        space.n_out = out - space.out
+        at += ends[got - 1]
+    return OK
+
+
+cdef int encode_fragment(
+    const Coder* coder, Workspace* space, const uint8_t* text, Py_ssize_t n, bint first
+) noexcept nogil:
+    cdef Py_ssize_t i = 0, used = 0
+    cdef bint prefix
+    if n == 0:
+        return OK
+    if not coder.spaces:
+        return encode_range(coder, space, text, 0, n, n)
+    prefix = coder.prefix == 2 or (coder.prefix == 1 and first)
+    if not prefix and not holds_mark(text, n):
+        return encode_range(coder, space, text, 0, n, n)
+    if reserve_plain(space, n + 1) < 0:
+        return NO_MEMORY
+    if prefix:
+        space.plain[0] = c" "
+        used = 1
+    while i < n:
+        if text[i] == 0xE2 and i + 2 < n and text[i + 1] == 0x96 and text[i + 2] == 0x81:
+            space.plain[used] = c" "
+            i += 3
+        else:
+            space.plain[used] = text[i]
+            i += 1
+        used += 1
+    return encode_range(coder, space, space.plain, 0, used, used)
+
+
+cdef int encode_text(
+    const Coder* coder, Workspace* space, const uint8_t* text, Py_ssize_t n, const Trie* accept
+) noexcept nogil:
+    cdef Py_ssize_t at = 0, found, length
+    cdef uint32_t id = 0
+    cdef int status
+    cdef bint first = True
+    if accept is NULL:
+        return encode_fragment(coder, space, text, n, True)
+    while at < n:
+        found = trie_find(accept, text, at, n, &id, &length)
+        status = encode_fragment(coder, space, text + at, found - at, first)
+        if status < 0:
+            return status
+        first = False
+        if found == n:
+            break
+        if reserve_out(space, 1) < 0:
+            return NO_MEMORY
+        space.out[space.n_out] = id
+        space.n_out += 1
+        at = found + length
+    return OK
 
 
 def rebuild(bytes blob, dict parts):
@@ -651,12 +1006,20 @@ cdef Py_ssize_t miss_short(
     const Bpe* bpe, Workspace* space, ShortEntry* line, const uint8_t* p, Py_ssize_t n,
     uint64_t low, uint64_t high, uint32_t* out
 ) noexcept nogil:
-    cdef Py_ssize_t count = bpe_encode(bpe, &space.merge, p, n, out)
-    cdef Py_ssize_t i
-    if count < 0:
+    # The line beside this one takes what does not fit here.
+    cdef ShortEntry* other = space.line + ((line - space.line) ^ 2)
+    cdef Py_ssize_t count, i
+    for i in range(2):
+        if other[i].low == low and other[i].high == high:
+            memcpy(out, other[i].id, 16)
+            count = out[0] >> 29
+            out[0] &= ID_MASK
+            return count
+    count = encode_long(bpe, space, p, n, out)
+    if count < 0 or count > 4:
         return count
-    if count > 4:
-        return count
+    if line[1].high and not other[1].high:
+        line = other
     line[1] = line[0]
     line[0].low = low
     line[0].high = high
@@ -671,23 +1034,31 @@ cdef Py_ssize_t encode_long(
 ) noexcept nogil:
     cdef uint64_t h
     cdef LongEntry* entry
-    cdef Py_ssize_t count, words
+    cdef LongEntry* pair
+    cdef Py_ssize_t count, words, i
     if n > MAX_LONG_BYTES:
         return bpe_encode(bpe, &space.merge, p, n, out)
     h = hash_bytes(p, n)
-    entry = space.long_entry + (h >> (64 - LONG_BITS))
-    if entry.hash == h and entry.at and entry.n_bytes == n:
-        if memcmp(space.words + entry.at + entry.n_ids, p, n) == 0:
-            memcpy(out, space.words + entry.at, entry.n_ids * sizeof(uint32_t))
-            return entry.n_ids
-    count = bpe_encode(bpe, &space.merge, p, n, out)
+    if bpe.whole:
+        out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
+        if out[0] != NO_ID:
+            return 1
+    pair = space.long_entry + 2 * (h >> (65 - LONG_BITS))
+    for i in range(2):
+        entry = pair + i
+        if entry.hash == h and entry.at and entry.n_bytes == n:
+            if memcmp(space.words + entry.at + entry.n_ids, p, n) == 0:
+                memcpy(out, space.words + entry.at, entry.n_ids * sizeof(uint32_t))
+                return entry.n_ids
+    count = bpe_merge(bpe, &space.merge, p, n, out)
     if count < 0:
         return count
     words = count + (n + 3) // 4
     if space.n_words + words > LONG_WORDS:
         memset(space.long_entry, 0, (<size_t>1 << LONG_BITS) * sizeof(LongEntry))
         space.n_words = 1
-        entry = space.long_entry + (h >> (64 - LONG_BITS))
+    pair[1] = pair[0]
+    entry = pair
     entry.hash = h
     entry.at = space.n_words
     entry.n_bytes = <unsigned short>n

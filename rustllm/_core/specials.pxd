@@ -8,15 +8,20 @@ cdef struct TrieNode:
     uint32_t id             # token that ends here, NO_ID if none
     uint8_t byte
 
+cdef struct Trie:
+    TrieNode* node
+    uint32_t root[256]      # node of each first byte, 0 if no token starts with it
+    int only_first          # the one first byte of all tokens, or -1
+
+# Position of the first token in text[at:end], the longest there, or `end`; its id and length.
+cdef Py_ssize_t trie_find(
+    const Trie* trie, const uint8_t* text, Py_ssize_t at, Py_ssize_t end, uint32_t* id,
+    Py_ssize_t* length
+) noexcept nogil
+
 cdef class SpecialMatcher:
-    cdef TrieNode* node
+    cdef Trie trie
     cdef uint32_t n_nodes
     cdef uint32_t room
-    cdef uint32_t root[256]     # node of each first byte, 0 if no token starts with it
-    cdef int only_first         # the one first byte of all tokens, or -1
     cdef readonly dict tokens
     cdef int add(self, const uint8_t* p, Py_ssize_t n, uint32_t id) except -1
-    # Position of the first token in text[at:end], longest first, or `end`; its id and length.
-    cdef Py_ssize_t find(
-        self, const uint8_t* text, Py_ssize_t at, Py_ssize_t end, uint32_t* id, Py_ssize_t* length
-    ) noexcept nogil

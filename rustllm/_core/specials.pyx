@@ -11,6 +11,45 @@ from libc.string cimport memchr, memset
 from rustllm._core.vocab cimport NO_ID
 
 
+cdef Py_ssize_t trie_find(
+    const Trie* trie, const uint8_t* text, Py_ssize_t at, Py_ssize_t end, uint32_t* id,
+    Py_ssize_t* length
+) noexcept nogil:
+    cdef uint32_t here
+    cdef Py_ssize_t i
+    cdef const void* hit
+    length[0] = 0
+    while at < end:
+        if trie.only_first >= 0:
+            hit = memchr(text + at, trie.only_first, end - at)
+            if hit is NULL:
+                return end
+            at = <const uint8_t*>hit - text
+        else:
+            while at < end and not trie.root[text[at]]:
+                at += 1
+            if at == end:
+                return end
+        here = trie.root[text[at]]
+        i = at + 1
+        while True:
+            if trie.node[here].id != NO_ID:
+                id[0] = trie.node[here].id
+                length[0] = i - at
+            if i >= end:
+                break
+            here = trie.node[here].child
+            while here and trie.node[here].byte != text[i]:
+                here = trie.node[here].sibling
+            if not here:
+                break
+            i += 1
+        if length[0]:
+            return at
+        at += 1
+    return end
+
+
 cdef class SpecialMatcher:
     """Set of special tokens to look for; immutable, so any number of threads may search with it.
 
@@ -24,18 +63,18 @@ cdef class SpecialMatcher:
         cdef int first
         cdef bytes spelling
         self.tokens = dict(tokens)
-        memset(self.root, 0, sizeof(self.root))
-        self.only_first = -1
+        memset(self.trie.root, 0, sizeof(self.trie.root))
+        self.trie.only_first = -1
         self.n_nodes = 1
         for spelling, id in tokens.items():
             if spelling:
                 self.add(spelling, len(spelling), id)
-        firsts = [first for first in range(256) if self.root[first]]
+        firsts = [first for first in range(256) if self.trie.root[first]]
         if len(firsts) == 1:
-            self.only_first = firsts[0]
+            self.trie.only_first = firsts[0]
 
     def __dealloc__(self):
-        free(self.node)
+        free(self.trie.node)
 
     cdef int add(self, const uint8_t* p, Py_ssize_t n, uint32_t id) except -1:
         cdef uint32_t here = 0, child
@@ -43,66 +82,29 @@ cdef class SpecialMatcher:
         cdef void* grown
         if self.n_nodes + n >= <Py_ssize_t>self.room:
             self.room = <uint32_t>(self.room * 2 + n + 64)
-            grown = realloc(self.node, self.room * sizeof(TrieNode))
+            grown = realloc(self.trie.node, self.room * sizeof(TrieNode))
             if grown is NULL:
                 raise MemoryError
-            self.node = <TrieNode*>grown
+            self.trie.node = <TrieNode*>grown
         for i in range(n):
-            child = self.root[p[0]] if i == 0 else self.node[here].child
-            while i and child and self.node[child].byte != p[i]:
-                child = self.node[child].sibling
+            child = self.trie.root[p[0]] if i == 0 else self.trie.node[here].child
+            while i and child and self.trie.node[child].byte != p[i]:
+                child = self.trie.node[child].sibling
             if not child:
                 child = self.n_nodes
                 self.n_nodes += 1
-                self.node[child].byte = p[i]
-                self.node[child].child = 0
-                self.node[child].id = NO_ID
-                self.node[child].sibling = 0
+                self.trie.node[child].byte = p[i]
+                self.trie.node[child].child = 0
+                self.trie.node[child].id = NO_ID
+                self.trie.node[child].sibling = 0
                 if i == 0:
-                    self.root[p[0]] = child
+                    self.trie.root[p[0]] = child
                 else:
-                    self.node[child].sibling = self.node[here].child
-                    self.node[here].child = child
+                    self.trie.node[child].sibling = self.trie.node[here].child
+                    self.trie.node[here].child = child
             here = child
-        self.node[here].id = id
+        self.trie.node[here].id = id
         return 0
-
-    cdef Py_ssize_t find(
-        self, const uint8_t* text, Py_ssize_t at, Py_ssize_t end, uint32_t* id, Py_ssize_t* length
-    ) noexcept nogil:
-        cdef uint32_t here
-        cdef Py_ssize_t i
-        cdef const void* hit
-        length[0] = 0
-        while at < end:
-            if self.only_first >= 0:
-                hit = memchr(text + at, self.only_first, end - at)
-                if hit is NULL:
-                    return end
-                at = <const uint8_t*>hit - text
-            else:
-                while at < end and not self.root[text[at]]:
-                    at += 1
-                if at == end:
-                    return end
-            here = self.root[text[at]]
-            i = at + 1
-            while True:
-                if self.node[here].id != NO_ID:
-                    id[0] = self.node[here].id
-                    length[0] = i - at
-                if i >= end:
-                    break
-                here = self.node[here].child
-                while here and self.node[here].byte != text[i]:
-                    here = self.node[here].sibling
-                if not here:
-                    break
-                i += 1
-            if length[0]:
-                return at
-            at += 1
-        return end
 
     def find_all(self, bytes text):
         """List of (position, id, length) of the tokens in `text`, left to right; for tests.
@@ -115,7 +117,7 @@ cdef class SpecialMatcher:
         cdef uint32_t id = 0
         cdef list found = []
         while True:
-            at = self.find(data, at, end, &id, &length)
+            at = trie_find(&self.trie, data, at, end, &id, &length)
             if at >= end:
                 return found
             found.append((at, id, length))

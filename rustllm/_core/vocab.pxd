@@ -39,6 +39,9 @@ cdef inline uint64_t hash_bytes(const uint8_t* p, Py_ssize_t n) noexcept nogil:
 
 # Id of the token with these bytes, or NO_ID. With several of the same bytes, the smallest.
 cdef uint32_t vocab_find(const Vocab* vocab, const uint8_t* p, Py_ssize_t n) noexcept nogil
+cdef uint32_t vocab_find_hashed(
+    const Vocab* vocab, const uint8_t* p, Py_ssize_t n, uint64_t h
+) noexcept nogil
 
 # Take copies of `blob` and `offset`, whose order and bounds the caller has checked, and fill the
 # table with the ids for which `listed` is NULL or not 0. A negative status on failure.

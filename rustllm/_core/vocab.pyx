@@ -8,7 +8,13 @@ from rustllm._core.status cimport NO_MEMORY, OK
 
 
 cdef uint32_t vocab_find(const Vocab* vocab, const uint8_t* p, Py_ssize_t n) noexcept nogil:
-    cdef uint64_t h = hash_bytes(p, n), at = h & vocab.mask, entry
+    return vocab_find_hashed(vocab, p, n, hash_bytes(p, n))
+
+
+cdef uint32_t vocab_find_hashed(
+    const Vocab* vocab, const uint8_t* p, Py_ssize_t n, uint64_t h
+) noexcept nogil:
+    cdef uint64_t at = h & vocab.mask, entry
     cdef uint32_t id, start
     while True:
         entry = vocab.slot[at]

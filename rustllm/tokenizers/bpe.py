@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rustllm._core.encoder import Encoder
 from rustllm._core.specials import SpecialMatcher
-from rustllm.errors import DisallowedSpecialTokenError, TokenizerError, UnknownTokenError
+from rustllm.errors import (
+    ArgumentError,
+    DisallowedSpecialTokenError,
+    TokenizerError,
+    UnknownTokenError,
+)
 from rustllm.traits import Token, Tokenizer
 
 if TYPE_CHECKING:
@@ -168,7 +173,7 @@ class BpeTokenizer(Tokenizer[Token]):
             self._matchers[key] = matcher
         return matcher
 
-    def _refused(self, found: tuple[int, int], text: str) -> DisallowedSpecialTokenError:
+    def _refused(self, found: tuple[int, ...], text: str) -> DisallowedSpecialTokenError:
         position = found[1]
         spelled = (t for t in sorted(self._special, key=len, reverse=True))
         token = next((t for t in spelled if text.startswith(t, position)), None)
@@ -233,6 +238,68 @@ class BpeTokenizer(Tokenizer[Token]):
 
     def count(self, text: str) -> int:
         return cast(int, self._encode(self._encoder.count, text, _NONE, ()))
+
+    def _batch(
+        self,
+        method: Any,
+        texts: Iterable[str],
+        num_threads: int | None,
+        allowed: Literal["all"] | AbstractSet[str],
+        disallowed: Specials,
+    ) -> Any:
+        if num_threads is not None and num_threads < 1:
+            raise ArgumentError(f"num_threads must be at least 1, got {num_threads}")
+        if isinstance(texts, str):
+            raise TypeError("a batch is an iterable of strings, not one string")
+        held = texts if isinstance(texts, list) else list(texts)
+        accept, refuse = self._matchers_for(allowed, disallowed)
+        try:
+            result = method(held, accept, refuse, num_threads or 0)
+        except UnicodeError as error:
+            raise TokenizerError(str(error)) from None
+        if type(result) is tuple and len(result) == 3:
+            raise self._refused(result, held[result[2]])
+        return result
+
+    def encode_batch_flat(
+        self,
+        texts: Iterable[str],
+        num_threads: int | None = None,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
+        disallowed_special: Specials = "all",
+    ) -> TokenBatch:
+        from rustllm.types import TokenBatch
+
+        ids, offsets = self._batch(
+            self._encoder.encode_batch, texts, num_threads, allowed_special, disallowed_special
+        )
+        return TokenBatch(ids, offsets)
+
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        num_threads: int | None = None,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
+        disallowed_special: Specials = "all",
+    ) -> list[list[int]]:
+        return cast(
+            "list[list[int]]",
+            self._batch(
+                self._encoder.encode_batch_lists,
+                texts,
+                num_threads,
+                allowed_special,
+                disallowed_special,
+            ),
+        )
+
+    def count_batch(self, texts: Iterable[str], num_threads: int | None = None) -> OffsetArray:
+        return cast(
+            "OffsetArray",
+            self._batch(self._encoder.count_batch, texts, num_threads, _NONE, ()),
+        )
 
     # -- ids to text ----------------------------------------------------------------------------
 

@@ -1,0 +1,45 @@
+/* Memory for tables that are read at random: large pages where the system grants them. */
+#ifndef RUSTLLM_PAGES_H
+#define RUSTLLM_PAGES_H
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+/* Zeroed; given back with rl_pages_free and the same size. NULL if there is none. */
+static inline void *rl_pages_new(size_t bytes) {
+#if defined(__linux__)
+    const size_t large = (size_t)2 << 20;
+    size_t room = bytes + large;
+    char *raw = (char *)mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *start;
+    if (raw == (char *)MAP_FAILED) return NULL;
+    start = (char *)(((size_t)raw + large - 1) & ~(large - 1));
+    /* Trim to the aligned part, so that freeing needs to know no more than the size. */
+    if (start > raw) munmap(raw, (size_t)(start - raw));
+    if (raw + room > start + bytes) {
+        size_t page = 4096, end = ((size_t)(start + bytes) + page - 1) & ~(page - 1);
+        if ((size_t)(raw + room) > end) munmap((char *)end, (size_t)(raw + room) - end);
+    }
+#ifdef MADV_HUGEPAGE
+    if (bytes >= large) (void)madvise(start, bytes, MADV_HUGEPAGE);
+#endif
+    return start;
+#else
+    return calloc(bytes, 1);
+#endif
+}
+
+static inline void rl_pages_free(void *start, size_t bytes) {
+#if defined(__linux__)
+    if (start != NULL) munmap(start, (bytes + 4095) & ~(size_t)4095);
+#else
+    (void)bytes;
+    free(start);
+#endif
+}
+
+#endif
