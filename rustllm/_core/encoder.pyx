@@ -35,7 +35,9 @@ from rustllm._core.specials cimport SpecialMatcher, Trie, trie_find
 from rustllm._core.split cimport N_PATTERNS, find_safe_cut, split_ends
 from rustllm._core.status cimport CANCELLED, NO_MEMORY, OK, OUT_OF_RANGE, check
 from rustllm._core.text cimport TextView, to_utf8, utf8_room, view_text
-from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, hash_bytes, vocab_find, vocab_find_hashed, vocab_init
+from rustllm._core.vocab cimport (
+    MAX_VOCAB, NO_ID, hash_bytes, vocab_find, vocab_find_hashed, vocab_init,
+)
 
 cdef extern from *:
     """

@@ -18,7 +18,7 @@ from rustllm.errors import (
 from rustllm.traits import Token, Tokenizer
 
 if TYPE_CHECKING:
-    from rustllm.types import TokenArray
+    from rustllm.types import OffsetArray, TokenArray, TokenBatch
 
 __all__ = ["BpeTokenizer"]
 
