@@ -28,6 +28,8 @@ COMMANDS = {
     "inspect": "show what a model file holds",
     "pull": "fetch a named model into the cache",
     "quantize": "write a GGUF model in another block type",
+    "plugins": "look at plugins: list, doctor, why, graph, lock",
+    "config": "show the settings in force and where they come from",
 }
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT

@@ -33,7 +33,13 @@ def open_tokenizer(choice: str, output: Output) -> Any:
     names = list_encoding_names()
     if choice in names:
         return get_encoding(choice)
-    known = ", ".join([*store.MODELS, *names])
+    from rustllm.plugins import lookup
+    from rustllm.plugins import names as offered
+
+    third_party = offered("tokenizer")
+    if choice in third_party:
+        return lookup("tokenizer", choice)()
+    known = ", ".join([*store.MODELS, *names, *third_party])
     raise FileMissingError(
         "no file and no tokenizer of this name", path=choice, hint=f"names: {known}"
     )
