@@ -1,0 +1,1 @@
+"""A tokenizer that numbers bytes from the top: byte 255 is token 0."""
