@@ -15,7 +15,7 @@ from typing import Any
 
 import rustllm
 from rustllm.config import Settings, default_file
-from rustllm.log import get_logger
+from rustllm.log import get_logger, set_levels
 from rustllm.plugins.discovery import Candidate
 from rustllm.plugins.manager import PluginManager
 from rustllm.plugins.manifest import FILE_NAME, read_manifest
@@ -24,7 +24,7 @@ from rustllm.plugins.registry import Provider, Registry
 __all__ = ["built_in_candidates", "default_manager", "lookup", "make_manager", "names", "providers"]
 
 # The floors that offer something; each holds a manifest.
-FLOORS = ("loaders", "tokenizers")
+FLOORS = ("loaders", "tokenizers", "models")
 
 _lock = threading.Lock()
 _manager: PluginManager | None = None
@@ -77,6 +77,8 @@ def default_manager() -> PluginManager:
         with _lock:
             if _manager is None:
                 _settings = Settings.load(file=default_file())
+                if _settings.source("log").layer == "file":  # the environment sees to itself
+                    set_levels(_settings.log)
                 made = make_manager(_settings)
                 _registry = made.registry
                 _manager = made
