@@ -163,7 +163,7 @@ class RecordStream(Iterator[dict[str, Any]]):
 
     def _objects(self) -> Generator[dict[str, Any]]:
         text, self._text = self._text or "", None
-        found = self._parse(text, 0, None)
+        found = self._parse(text, None)
         for i, record in enumerate(found if isinstance(found, list) else [found]):
             if not isinstance(record, dict):
                 raise FileFormatError(f"item {i} is not an object", path=self.path)
@@ -172,73 +172,77 @@ class RecordStream(Iterator[dict[str, Any]]):
     def _json_lines(self) -> Generator[dict[str, Any]]:
         assert self._lines is not None
         stream = self._lines
-        before = stream.offset
         for line in stream:
             self._line += 1
-            if line.strip():
-                record = self._parse(line, before, self._line)
-                if not isinstance(record, dict):
-                    raise FileFormatError(
-                        "this line is not an object", path=self.path, offset=before, line=self._line
-                    )
-                yield record
-            before = stream.offset
+            if not line or line.isspace():
+                continue
+            record = self._parse(line, self._line)
+            if not isinstance(record, dict):
+                raise FileFormatError(
+                    "this line is not an object",
+                    path=self.path,
+                    offset=stream.line_start,
+                    line=self._line,
+                )
+            yield record
 
-    def _parse(self, text: str, offset: int, line: int | None) -> Any:
+    def _parse(self, text: str, line: int | None) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:
-            at = offset + len(text[: error.pos].encode("utf-8", "surrogatepass"))
+            at = self._start() + len(text[: error.pos].encode("utf-8", "surrogatepass"))
             raise FileFormatError(
                 f"this is not JSON: {error.msg}", path=self.path, offset=at, line=line
             ) from None
         except (RecursionError, ValueError) as error:
             what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise FileFormatError(
-                f"this cannot be read as JSON: {what}", path=self.path, offset=offset, line=line
+                f"this cannot be read as JSON: {what}",
+                path=self.path,
+                offset=self._start(),
+                line=line,
             ) from None
+
+    def _start(self) -> int:
+        """Offset of the line that is being parsed."""
+        return 0 if self._lines is None else self._lines.line_start
 
     def _rows(self) -> Generator[dict[str, Any]]:
         delimiter = "," if self.kind == "csv" else "\t"
-        for offset, line, text in self._whole_rows():
+        for begin, line, text in self._whole_rows():
             cells = _cells(text, delimiter)
             if cells is None:
-                raise FileFormatError(
-                    "quotes that are not around a whole cell",
-                    path=self.path,
-                    offset=offset,
-                    line=line,
-                )
-            if self.columns is None:
-                if len(set(cells)) != len(cells):
-                    raise FileFormatError(
-                        "two columns have one name", path=self.path, offset=offset, line=line
-                    )
-                self.columns = cells
+                wrong = "quotes that are not around a whole cell"
+            elif self.columns is None:
+                if len(set(cells)) == len(cells):
+                    self.columns = cells
+                    continue
+                wrong = "two columns have one name"
+            elif len(cells) != len(self.columns):
+                wrong = f"{len(cells)} cells for {len(self.columns)} columns"
+            else:
+                yield dict(zip(self.columns, cells, strict=True))
                 continue
-            if len(cells) != len(self.columns):
-                raise FileFormatError(
-                    f"{len(cells)} cells for {len(self.columns)} columns",
-                    path=self.path,
-                    offset=offset,
-                    line=line,
-                )
-            yield dict(zip(self.columns, cells, strict=True))
+            offset = self._start() if begin is None else begin
+            raise FileFormatError(wrong, path=self.path, offset=offset, line=line)
 
-    def _whole_rows(self) -> Generator[tuple[int, int, str]]:
-        """Rows with the lines that quotes hold together; empty lines are left out."""
+    def _whole_rows(self) -> Generator[tuple[int | None, int, str]]:
+        """Rows with the lines that quotes hold together; empty lines are left out.
+
+        With the offset and line where each begins; None for the offset of a row of one line.
+        """
         assert self._lines is not None
         stream = self._lines
         held: list[str] = []
-        size = quotes = first = 0
-        begin = before = stream.offset
+        size = quotes = first = begin = 0
         for line in stream:
             self._line += 1
             if not held:
-                begin, first = before, self._line
-            before = stream.offset
-            if not held and not line:
-                continue
+                if line.count('"') % 2 == 0:
+                    if line:
+                        yield None, self._line, line
+                    continue
+                begin, first = stream.line_start, self._line
             held.append(line)
             size += len(line) + 1
             quotes += line.count('"')

@@ -10,6 +10,7 @@ import codecs
 import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from operator import length_hint
 from typing import Any, Literal
 
 from rustllm.errors import ArgumentError, FileFormatError, MemoryLimitError, TruncatedFileError
@@ -208,8 +209,9 @@ class TextStream(Iterator[str]):
         self._chunk = max(chunk, 8)  # at least a character
         self._max_unit = max_unit
         self._separator = separator
-        self._block = b""  # decoded lines that are being given out, as bytes
-        self._given = 0  # lines of the block that have been
+        self._block = b""  # the lines that are being given out, as bytes
+        self._lines_left: Iterator[str] = iter(())
+        self._n_lines = 0  # of the block
         self._counted = (0, 0)  # of which the offset is known: lines, bytes
         self._close = ExitStack()
         try:
@@ -253,14 +255,23 @@ class TextStream(Iterator[str]):
 
     @property
     def offset(self) -> int:
-        lines, at = self._counted
+        self._counted = self._count(self._n_lines - length_hint(self._lines_left))
+        return self._base + self._counted[1]
+
+    @property
+    def line_start(self) -> int:
+        """Where the line began that was given out last; of the unit ``"line"``."""
+        return self._base + self._count(self._n_lines - length_hint(self._lines_left) - 1)[1]
+
+    def _count(self, given: int) -> tuple[int, int]:
+        """`given` lines of the block, and the bytes they take."""
+        lines, at = self._counted if self._counted[0] <= given else (0, 0)
         newline = b"\n" if self._width == 1 else self._encode("\n")
-        while lines < self._given:
+        while lines < given:
             end = _find(self._block, newline, at, self._width)
             at = len(self._block) if end < 0 else end + len(newline)
             lines += 1
-        self._counted = (lines, at)
-        return self._base + at
+        return lines, at
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -309,16 +320,17 @@ class TextStream(Iterator[str]):
 
     def _lines(self) -> Generator[str]:
         for lines in self._line_blocks():
-            for line in lines:
-                self._given += 1
-                yield line.removesuffix("\r")
+            self._n_lines = len(lines)
+            self._lines_left = iter(lines)  # it knows how many have been given out
+            yield from self._lines_left
 
     def _line_blocks(self) -> Generator[list[str]]:
         """Lines of about a block at a time, decoded together."""
         newline = self._encode("\n")
         while True:
             self._base += len(self._block)
-            self._block, self._given, self._counted = b"", 0, (0, 0)
+            self._block, self._counted = b"", (0, 0)
+            self._n_lines, self._lines_left = 0, iter(())
             data = bytearray(self._pending)
             looked = 0
             while (end := _rfind(data, newline, looked, self._width)) < 0:
@@ -341,6 +353,8 @@ class TextStream(Iterator[str]):
                 lines.pop()
             if len(self._block) > self._max_unit and any(map(self._is_too_long, lines)):
                 raise self._too_long("line")
+            if "\r" in text:
+                lines = [line.removesuffix("\r") for line in lines]
             yield lines
 
     def _paragraphs(self) -> Generator[str]:

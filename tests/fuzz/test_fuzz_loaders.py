@@ -24,7 +24,18 @@ def test_damaged_files_raise_typed_errors_or_load(target):
 @pytest.mark.skipif(run_asan.sanitizer_library() is None, reason="no libasan")
 def test_sanitizers_find_nothing_in_damaged_files():
     told = subprocess.run(
-        [sys.executable, str(HERE / "run_asan.py"), "--runs", "1500", "--seed", "10000"],
+        [
+            sys.executable,
+            str(HERE / "run_asan.py"),
+            "--runs",
+            "1500",
+            "--seed",
+            "10000",
+            "--target",
+            "gguf",
+            "--target",
+            "safetensors",
+        ],
         capture_output=True,
         text=True,
         check=False,
