@@ -48,7 +48,14 @@ def pipe(
 ) -> Iterator[D]: ...
 @overload
 def pipe(
-    source: Iterable[Any], /, *stages: Callable[[Iterator[Any]], Iterable[Any]]
+    source: Iterable[Any],
+    first: Callable[[Iterator[Any]], Iterable[Any]],
+    second: Callable[[Iterator[Any]], Iterable[Any]],
+    third: Callable[[Iterator[Any]], Iterable[Any]],
+    fourth: Callable[[Iterator[Any]], Iterable[Any]],
+    fifth: Callable[[Iterator[Any]], Iterable[Any]],
+    /,
+    *more: Callable[[Iterator[Any]], Iterable[Any]],
 ) -> Iterator[Any]: ...
 def pipe(
     source: Iterable[Any], /, *stages: Callable[[Iterator[Any]], Iterable[Any]]

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from rustllm.types import EmbeddingArray, Logits, PathLikeStr
 
     PhaseT = TypeVar("PhaseT", covariant=True, default="Loaded")
-    ConfigT = TypeVar("ConfigT", bound=LanguageModelConfig, default=LanguageModelConfig)
+    ConfigT = TypeVar(
+        "ConfigT", bound=LanguageModelConfig, covariant=True, default=LanguageModelConfig
+    )
     StateT = TypeVar("StateT", bound="ModelState", default=Any)
 else:
     from typing import TypeVar
 
     PhaseT = TypeVar("PhaseT", covariant=True)
-    ConfigT = TypeVar("ConfigT", bound=LanguageModelConfig)
+    ConfigT = TypeVar("ConfigT", bound=LanguageModelConfig, covariant=True)
     StateT = TypeVar("StateT", bound="ModelState")
 
 __all__ = [

@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from operator import index
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 from rustllm.errors import (
@@ -336,7 +337,7 @@ class Tokenizer(ABC, Generic[TokenT]):
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes that `ids` spell; UnknownTokenError names the first unknown id."""
         id_to_bytes = self.id_to_bytes
-        return b"".join([id_to_bytes(int(id)) for id in ids])
+        return b"".join([id_to_bytes(index(id)) for id in ids])
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Return the text that `ids` spell; `errors` as in `bytes.decode`."""
@@ -348,7 +349,7 @@ class Tokenizer(ABC, Generic[TokenT]):
 
     def decode_tokens_bytes(self, ids: Iterable[int]) -> list[bytes]:
         """Return the bytes of each id."""
-        return [self.id_to_bytes(int(id)) for id in ids]
+        return [self.id_to_bytes(index(id)) for id in ids]
 
     def stream_decoder(self, errors: str = "replace") -> StreamDecoder:
         """Return a decoder that takes ids one at a time and gives whole characters."""

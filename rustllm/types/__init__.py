@@ -19,10 +19,15 @@ from rustllm.types.aliases import (
     Weights,
 )
 from rustllm.types.batch import TokenBatch, as_token_array
+from rustllm.types.shapes import FixedMatrix, FixedWindow
+from rustllm.types.stages import Encoded, Tokens, Unchecked
 
 __all__ = [
     "BytesLike",
     "EmbeddingArray",
+    "Encoded",
+    "FixedMatrix",
+    "FixedWindow",
     "IntLike",
     "Logits",
     "Logprobs",
@@ -32,6 +37,8 @@ __all__ = [
     "TokenBatch",
     "TokenId",
     "TokenIds",
+    "Tokens",
+    "Unchecked",
     "Weights",
     "as_token_array",
 ]
