@@ -133,8 +133,13 @@ class ParallelMap(Iterator[U], Generic[U]):
         if self._mode == "inline":
             return self._next_inline()
         while True:
-            self._fill()
-            if self._pending and (task := self._pending[0]).done:
+            ready = bool(self._pending) and self._pending[0].done
+            # With a result at hand the source can wait until half the room is free: handing the
+            # workers many items at a time costs far fewer switches between threads.
+            if not ready or 2 * (self._pulled - self._yielded) <= self._max_items:
+                self._fill()
+            if ready:
+                task = self._pending[0]
                 if task.next < len(task.results):
                     return self._hand_out(task)
                 self._pending.popleft()
@@ -330,7 +335,8 @@ def parallel_map(
     ordered : bool
         Results in the order of their items, or as they come.
     max_items : int, optional
-        Most items between source and consumer; by default twice ``workers * chunksize``.
+        Most items between source and consumer; by default twice ``workers * chunksize``, and at
+        least 32.
     max_bytes : int, optional
         Nothing is pulled while the items and results in between take this much, by `size_of`. An
         item's size is known only once it is there, so that one may go over.
@@ -379,7 +385,7 @@ def parallel_map(
         if value < 1:
             raise ArgumentError(f"{name} must be at least 1, got {value}", key=name)
     if max_items is None:
-        max_items = 2 * workers * chunksize
+        max_items = max(2 * workers * chunksize, 32)
     if max_items < 1 or (max_bytes is not None and max_bytes < 1):
         raise ArgumentError("max_items and max_bytes must be at least 1")
     if mode not in ("threads", "processes", "inline"):

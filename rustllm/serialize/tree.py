@@ -8,6 +8,7 @@ whose keys would be misread, and registered types.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -29,8 +30,9 @@ class _Type(NamedTuple):
     unpack: Callable[[Any], Any]
 
 
-# Replaced whole on registration, so that readers need no lock.
+# Replaced whole on registration, so that readers need no lock; writers do.
 _types: dict[str, _Type] = {}
+_registering = threading.Lock()
 
 
 def register_type(
@@ -65,10 +67,11 @@ def register_type(
     {'half': Fraction(1, 2)}
     """
     global _types
-    known = _types.get(name)
-    if known is not None and known.cls is not cls:
-        raise ArgumentError(f"{name!r} stands for {known.cls.__qualname__} already", key=name)
-    _types = {**_types, name: _Type(name, cls, pack, unpack)}
+    with _registering:
+        known = _types.get(name)
+        if known is not None and known.cls is not cls:
+            raise ArgumentError(f"{name!r} stands for {known.cls.__qualname__} already", key=name)
+        _types = {**_types, name: _Type(name, cls, pack, unpack)}
 
 
 def pack(value: Any, arrays: list[Array]) -> Any:

@@ -14,42 +14,33 @@ T = TypeVar("T")
 
 
 class _Shared:
-    """The source, and the items that the fastest branch has read and the slowest has not."""
+    """The source, and for each branch the items that it has not given out."""
 
-    __slots__ = ("buffer", "busy", "error", "first", "lag", "positions", "source")
+    __slots__ = ("busy", "error", "lag", "queues", "source")
 
     def __init__(self, source: Iterable[Any], n: int, lag: int) -> None:
         self.source: Iterator[Any] | None = iter(source)
         self.error: Exception | None = None
-        self.buffer: deque[Any] = deque()
-        self.first = 0  # number of the item at the left of the buffer
         self.lag = lag
-        self.positions: dict[int, int] = dict.fromkeys(range(n), 0)
+        self.queues: dict[int, deque[Any]] = {index: deque() for index in range(n)}
         self.busy = False
 
-    def forget(self) -> None:
-        """Drop the items that every branch has read."""
-        slowest = min(self.positions.values(), default=self.first + len(self.buffer))
-        while self.first < slowest and self.buffer:
-            self.buffer.popleft()
-            self.first += 1
-
     def read(self) -> None:
-        """Add one item to the buffer; StopIteration or the source's error at its end."""
+        """Read one item for every branch; StopIteration or the source's error at its end."""
         if self.source is None:
             raise self.error or StopIteration
-        if len(self.buffer) >= self.lag:
-            slowest = min(self.positions, key=lambda branch: self.positions[branch])
-            raise MemoryLimitError(
-                f"branch {slowest} of a tee is {len(self.buffer)} items behind",
-                hint="read or close the slow branch, or give a larger lag",
-                branch=slowest,
-            )
+        for index, queue in self.queues.items():
+            if len(queue) >= self.lag:
+                raise MemoryLimitError(
+                    f"branch {index} of a tee is {len(queue)} items behind",
+                    hint="read or close the slow branch, or give a larger lag",
+                    branch=index,
+                )
         if self.busy:
             raise StateError("the source of a tee asked for the item it was to give")
         self.busy = True
         try:
-            self.buffer.append(next(self.source))
+            item = next(self.source)
         except StopIteration:
             self.source = None
             raise
@@ -59,6 +50,8 @@ class _Shared:
             raise
         finally:
             self.busy = False
+        for queue in self.queues.values():
+            queue.append(item)
 
 
 class Branch(Iterator[T], Generic[T]):
@@ -69,35 +62,30 @@ class Branch(Iterator[T], Generic[T]):
     The branches of one tee belong to one thread.
     """
 
-    __slots__ = ("_index", "_shared")
+    __slots__ = ("_index", "_queue", "_shared")
 
     def __init__(self, shared: _Shared, index: int) -> None:
         self._shared = shared
         self._index = index
+        self._queue = shared.queues[index]
 
     def __iter__(self) -> Branch[T]:
         return self
 
     def __next__(self) -> T:
-        shared = self._shared
-        position = shared.positions.get(self._index)
-        if position is None:
-            raise StopIteration
-        if position == shared.first + len(shared.buffer):
-            shared.read()
-        item = shared.buffer[position - shared.first]
-        shared.positions[self._index] = position + 1
-        if position == shared.first:
-            shared.forget()
-        return cast("T", item)
+        if not self._queue:
+            if self._index not in self._shared.queues:
+                raise StopIteration
+            self._shared.read()
+        return cast("T", self._queue.popleft())
 
     def close(self) -> None:
         """End the branch: it holds nothing back any more."""
-        if self._shared.positions.pop(self._index, None) is not None:
-            self._shared.forget()
+        self._shared.queues.pop(self._index, None)
+        self._queue.clear()
 
     def __del__(self) -> None:
-        if hasattr(self, "_shared"):
+        if hasattr(self, "_queue"):
             self.close()
 
 
