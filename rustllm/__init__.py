@@ -67,12 +67,15 @@ _PUBLIC = {
     "load_tokenizer": "rustllm.tokenizers",
     # models
     "load_model": "rustllm.models.load",
+    # corpora
+    "corpus": "rustllm.corpus",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from rustllm import bench as bench
+    from rustllm import corpus as corpus
     from rustllm import serialize as serialize
     from rustllm import stream as stream
     from rustllm import testing as testing

@@ -14,6 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.long cimport PyLong_FromUnsignedLong
+from cpython.number cimport PyNumber_Index
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -800,7 +801,7 @@ cdef class Encoder:
         try:
             for i in range(n):
                 try:
-                    id = ids[i]
+                    id = PyNumber_Index(ids[i])  # not int(): 1.5 is no id
                 except OverflowError:
                     raise KeyError(ids[i]) from None
                 if id < 0 or id >= self.coder.bpe.vocab.n:

@@ -27,6 +27,7 @@ COMMANDS = {
     "count": "count the tokens of texts and files",
     "inspect": "show what a model file holds",
     "pull": "fetch a named model into the cache",
+    "corpus": "make, check and describe token shards for training",
     "quantize": "write a GGUF model in another block type",
     "plugins": "look at plugins: list, doctor, why, graph, lock",
     "config": "show the settings in force and where they come from",

@@ -2,6 +2,7 @@
 
 import pytest
 
+import rustllm
 from rustllm.testing import TokenizerConformance
 
 CORPUS = [
@@ -12,17 +13,16 @@ CORPUS = [
 
 
 @pytest.fixture(scope="module")
-def trained():
-    import rustllm
+def encoding():
+    ranks = rustllm.BpeTrainer(600).train(CORPUS).mergeable_ranks()
+    specials = {"<end>": len(ranks), "<pad>": len(ranks) + 1}
+    return rustllm.Encoding("tiny", pat_str="gpt2", mergeable_ranks=ranks, special_tokens=specials)
 
-    trainer = rustllm.BpeTrainer(600, special_tokens=("<end>", "<pad>"))
-    return trainer.train(CORPUS)
 
-
-class TestTrainedBpe(TokenizerConformance):
+class TestBytePairEncoding(TokenizerConformance):
     @pytest.fixture(autouse=True)
-    def _take(self, trained):
-        self.trained = trained
+    def _take(self, encoding):
+        self.encoding = encoding
 
     def make(self):
-        return self.trained
+        return self.encoding

@@ -1,0 +1,13 @@
+"""From files of text to token shards for training, resumable and byte for byte repeatable.
+
+`tokenize` turns inputs into one flat file of ids; killed at any moment and started again, it ends
+with the bytes of an undisturbed run. `verify` checks a corpus against its manifest, `stats`
+describes it, and `Corpus` reads it: documents and windows as views of the mapped file.
+"""
+
+from rustllm.corpus.driver import tokenize
+from rustllm.corpus.formats import FORMATS
+from rustllm.corpus.plan import Plan, make_plan
+from rustllm.corpus.reader import Corpus, stats, verify
+
+__all__ = ["FORMATS", "Corpus", "Plan", "make_plan", "stats", "tokenize", "verify"]

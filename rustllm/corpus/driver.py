@@ -1,0 +1,296 @@
+"""Running a plan: units in parallel, each committed alone, then joined into the final files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from rustllm.corpus.formats import FORMATS, write_ids, write_megatron_index
+from rustllm.corpus.journal import Journal
+from rustllm.corpus.plan import Plan, Unit, make_plan
+from rustllm.corpus.units import UnitRunner, summary, unit_path
+from rustllm.errors import RustLLMError, StateError
+from rustllm.serialize import atomic_write, load
+
+if TYPE_CHECKING:
+    from rustllm.corpus.reader import Corpus
+    from rustllm.traits import Tokenizer
+    from rustllm.types import PathLikeStr
+
+__all__ = ["tokenize"]
+
+Progress = Callable[[dict[str, Any]], object]
+
+
+def tokenize(
+    inputs: Iterable[PathLikeStr],
+    output: PathLikeStr,
+    tokenizer: Tokenizer[Any],
+    *,
+    kind: str | None = None,
+    field: str = "text",
+    format: str = "bin",
+    end_token: int | str | None = "auto",
+    dtype: str | None = None,
+    unit_bytes: int = 16 << 20,
+    on_error: str = "raise",
+    workers: int | None = None,
+    mode: Literal["threads", "processes", "inline"] = "threads",
+    progress: Progress | None = None,
+) -> Corpus:
+    """Tokenize files into a folder, going on where an earlier call was stopped.
+
+    Parameters
+    ----------
+    inputs : iterable of path
+        Files, or folders whose files are taken in the order of their names.
+    output : path
+        Folder for the corpus; made if it is missing.
+    tokenizer : Tokenizer
+    kind : {"text", "lines", "jsonl"}, optional
+        A document a file, a line, or a JSON record; by default JSON lines where the content is
+        that, else a file.
+    field : str
+        Name of the text in a record.
+    format : {"bin", "npy", "megatron"}
+    end_token : int, str or None
+        Id or special token to put after every document; "auto" takes the tokenizer's own
+        end-of-text token if it has one.
+    dtype : str, optional
+        Type of the ids; by default ``uint16`` where the vocabulary fits.
+    unit_bytes : int
+        Bytes of input a unit, which is what a crash can cost, times the number of workers.
+    on_error : {"raise", "skip", "quarantine"}
+        What becomes of a document that cannot be read: "quarantine" lists it in ``failed.jsonl``.
+    workers : int, optional
+    mode : {"threads", "processes", "inline"}
+        As for `rustllm.parallel_map`. The output does not depend on either.
+    progress : callable, optional
+        Called with a dictionary after every unit: units, documents, tokens and bytes done.
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    StateError
+        The folder holds work of another plan (the message says what changed), another process
+        works in it, or an input changed meanwhile.
+    FileFormatError
+        A document cannot be read, under "raise".
+    FileAccessError
+        The disk is full, for example. What is committed stays; call again to go on.
+
+    Notes
+    -----
+    Every unit is written to a temporary file, flushed, renamed and then journalled, so a run that
+    is killed at any moment loses the units under way and nothing else, and a resumed run ends with
+    the bytes of an undisturbed one.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from rustllm import corpus
+    >>> from rustllm.testing import ByteTokenizer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     source = pathlib.Path(folder, "in.jsonl")
+    ...     _ = source.write_text('{"text": "ab"}\\n{"text": "c"}\\n')
+    ...     made = corpus.tokenize([source], pathlib.Path(folder, "out"), ByteTokenizer(["<end>"]))
+    ...     made.ids.tolist(), len(made)
+    ([97, 98, 256, 99, 256], 2)
+    """
+    from rustllm.corpus.reader import Corpus
+
+    plan = make_plan(
+        inputs, tokenizer, kind=kind, field=field, format=format, end_token=end_token,
+        dtype=dtype, unit_bytes=unit_bytes, on_error=on_error,
+    )  # fmt: skip
+    folder = Path(output)
+    (folder / "units").mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _settle_plan(folder, plan)
+        if not (folder / "corpus.json").exists():
+            entries = _run_units(folder, plan, tokenizer, workers, mode, progress)
+            _join(folder, plan, entries)
+        _clean(folder)
+    return Corpus(folder)
+
+
+def _settle_plan(folder: Path, plan: Plan) -> None:
+    path = folder / "plan.json"
+    if path.exists():
+        plan.require_same(Plan.from_json(path.read_text("utf-8"), path), path)
+        return
+    with atomic_write(path) as file:
+        file.write(plan.to_json().encode())
+
+
+def _run_units(
+    folder: Path,
+    plan: Plan,
+    tokenizer: Tokenizer[Any],
+    workers: int | None,
+    mode: Literal["threads", "processes", "inline"],
+    progress: Progress | None,
+) -> dict[int, dict[str, Any]]:
+    from rustllm.parallel import parallel_map
+
+    journal = Journal(folder / "journal.jsonl")
+    try:
+        todo = [unit for unit in plan.units if not _is_done(folder, plan, unit, journal)]
+        runner = UnitRunner(
+            os.fspath(folder), plan.fingerprint, plan.inputs, plan.options, tokenizer
+        )
+        # Large units first, so that none of them is the last one that everybody waits for.
+        todo.sort(key=lambda unit: (unit.start - unit.end, unit.index))
+        with parallel_map(
+            runner, todo, workers=workers, mode=mode, ordered=False, max_items=64
+        ) as results:
+            for entry in results:
+                journal.add(entry)
+                if progress is not None:
+                    progress(_progress(plan, journal))
+        return journal.entries
+    finally:
+        journal.close()
+
+
+def _progress(plan: Plan, journal: Journal) -> dict[str, Any]:
+    entries = journal.entries.values()
+    done = [plan.units[index] for index in journal.entries]
+    return {
+        "units": len(done),
+        "units_total": len(plan.units),
+        "bytes": sum(unit.end - unit.start for unit in done),
+        "bytes_total": sum(unit.end - unit.start for unit in plan.units),
+        "documents": sum(entry["documents"] for entry in entries),
+        "tokens": sum(entry["tokens"] for entry in entries),
+        "failures": sum(entry["failures"] for entry in entries),
+    }
+
+
+def _is_done(folder: Path, plan: Plan, unit: Unit, journal: Journal) -> bool:
+    """Whether a unit's file is there and whole; journals it if only the journal lacks it."""
+    path = unit_path(folder, unit.index)
+    if not path.exists():
+        journal.entries.pop(unit.index, None)
+        return False
+    if unit.index in journal.entries:
+        return True
+    try:
+        result = load(path)
+        if result["plan"] != plan.fingerprint or result["unit"] != unit.index:
+            return False
+        journal.add(summary(unit.index, result))
+    except (RustLLMError, KeyError, TypeError):
+        return False  # torn or foreign: done again, and replaced
+    return True
+
+
+def _join(folder: Path, plan: Plan, entries: dict[int, dict[str, Any]]) -> None:
+    """Write the final files out of the units, the manifest last."""
+    options = plan.options
+    format, dtype = options["format"], options["dtype"]
+    n_tokens = sum(entry["tokens"] for entry in entries.values())
+    n_documents = sum(entry["documents"] for entry in entries.values())
+
+    def parts(name: str) -> Iterator[Any]:
+        for unit in plan.units:
+            yield load(unit_path(folder, unit.index))[name]
+
+    files: dict[str, Any] = {}
+    name = FORMATS[format]
+    with _hashed(folder / name, files) as file:
+        write_ids(file, format, dtype, n_tokens, parts("ids"))
+    if format == "megatron":
+        with _hashed(folder / "tokens.idx", files) as file:
+            write_megatron_index(file, dtype, n_documents, lambda: parts("lengths"))
+    else:
+        with _hashed(folder / "lengths.npy", files) as file:
+            write_ids(
+                file, "npy", "uint32", n_documents, (p.astype(np.uint32) for p in parts("lengths"))
+            )
+    if options["on_error"] == "quarantine":
+        with _hashed(folder / "failed.jsonl", files) as file:
+            for failures in parts("failures"):
+                for failure in failures:
+                    file.write(json.dumps(failure, sort_keys=True).encode() + b"\n")
+    sources = [{"path": item.path, "bytes": 0, "tokens": 0, "documents": 0} for item in plan.inputs]
+    for unit in plan.units:
+        source, entry = sources[unit.input], entries[unit.index]
+        source["bytes"] += entry["text_bytes"]
+        source["tokens"] += entry["tokens"]
+        source["documents"] += entry["documents"]
+    manifest = {
+        "version": 1,
+        "plan": plan.fingerprint,
+        "tokenizer": plan.tokenizer,
+        "options": options,
+        "tokens": n_tokens,
+        "documents": n_documents,
+        "text_bytes": sum(entry["text_bytes"] for entry in entries.values()),
+        "failures": sum(entry["failures"] for entry in entries.values()),
+        "files": files,
+        "sources": sources,
+        "inputs": [asdict(item) for item in plan.inputs],
+    }
+    with atomic_write(folder / "corpus.json") as file:
+        file.write(json.dumps(manifest, sort_keys=True, indent=1).encode())
+
+
+class _HashingFile:
+    """A file that knows the SHA-256 and the size of what was written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.size += memoryview(data).nbytes
+        return self._file.write(data)
+
+
+@contextmanager
+def _hashed(path: Path, files: dict[str, Any]) -> Iterator[Any]:
+    with atomic_write(path) as file:
+        hashing = _HashingFile(file)
+        yield hashing
+    files[path.name] = {"bytes": hashing.size, "sha256": hashing.digest.hexdigest()}
+
+
+def _clean(folder: Path) -> None:
+    """Remove what only an unfinished corpus needs."""
+    for path in (folder / "units").iterdir():
+        path.unlink()
+    (folder / "units").rmdir()
+    (folder / "journal.jsonl").unlink(missing_ok=True)
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the folder; the lock of a process that died is none."""
+    path = folder / ".lock"
+    with path.open("a+b") as file:
+        try:
+            import fcntl
+        except ImportError:  # Windows: deleting an open file is refused there, which protects units
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StateError("another process works in this folder", path=folder) from error
+        yield  # the file stays: to remove it would let two others each lock one of their own

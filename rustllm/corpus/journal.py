@@ -1,0 +1,60 @@
+"""The journal: a line for every unit that is committed, so that a resumed run need not look."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Lines of JSON, each behind its CRC-32; what a crash tore off at the end is cut away.
+
+    The journal is a shortcut and never the truth: a unit is committed when its file has its name.
+
+    Notes
+    -----
+    Written by one process, which holds the folder's lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries: dict[int, dict[str, Any]] = {}
+        data = path.read_bytes() if path.exists() else b""
+        good = 0
+        for line in data.splitlines(keepends=True):
+            entry = _read(line)
+            if entry is None:
+                break
+            self.entries[entry["unit"]] = entry
+            good += len(line)
+        self._file = path.open("ab")
+        if good < len(data):
+            self._file.truncate(good)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append an entry, and wait until it is on the disk."""
+        text = json.dumps(entry, sort_keys=True).encode()
+        self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.entries[entry["unit"]] = entry
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _read(line: bytes) -> dict[str, Any] | None:
+    checksum, _, text = line.partition(b" ")
+    if not text.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text[:-1]):
+        return None
+    try:
+        entry = json.loads(text)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("unit"), int) else None
