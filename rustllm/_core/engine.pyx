@@ -29,6 +29,8 @@ from rustllm._core.linear cimport (
     rl_mm_kernel,
     rl_quantize_fn,
     rl_quantize_kernel,
+    rl_residual_fn,
+    rl_residual_kernel,
     rl_row_portable,
     tile_start,
     tile_width,
@@ -88,6 +90,7 @@ cdef enum:
     TILE = 8
     SIGNAL_INTERVAL_MS = 30
     LONG_BYTES = 4 << 20
+    FINE_ROWS = 256
 
 cdef enum Kind:
     EMBED
@@ -115,6 +118,7 @@ cdef struct Buffer:
 
 cdef struct Prepared:
     uint8_t* int8
+    uint8_t* fine               # int8 in two columns a token
     uint8_t* floats
     int n_blocks
 
@@ -140,6 +144,7 @@ cdef struct Operation:
     const rl_matrix* matrices[MAX_MATRICES]
     int outs[MAX_MATRICES]
     const float* biases[MAX_MATRICES]
+    bint fine
     Table table
     Table positions
     NormWeights norm
@@ -207,6 +212,7 @@ cdef struct Call:
     rl_store_fn store
     rl_activate_fn activate
     rl_quantize_fn quantize
+    rl_residual_fn residual
 
 
 cdef double _now() noexcept nogil:
@@ -274,6 +280,18 @@ cdef void _prepare(Call* call, Operation* op, int token, int thread, int n) noex
     if out.floats != NULL:
         rl_quantize_kernel(0, 1)(x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
                                  tile_width(n, start), token - start)
+    if out.fine != NULL:
+        _prepare_fine(call, out, x, token, thread, n, normed)
+
+
+cdef void _prepare_fine(Call* call, Prepared* out, const float* x, int token, int thread, int n,
+                        float* rest) noexcept nogil:
+    cdef int start = tile_start(2 * n, 2 * token), width = tile_width(2 * n, start)
+    cdef int64_t place = 2 * thread if n == 1 else start
+    cdef uint8_t* tile = out.fine + place * out.n_blocks * RL_ACT_INT8
+    call.quantize(x, out.n_blocks, tile, width, 2 * token - start)
+    call.residual(x, out.n_blocks, tile, width, 2 * token - start, rest)
+    call.quantize(rest, out.n_blocks, tile, width, 2 * token - start + 1)
 
 
 cdef void _add(Call* call, Operation* op, int token, int thread, int n) noexcept nogil:
@@ -309,27 +327,22 @@ cdef void _token_operation(Call* call, Operation* op, int token, int thread, int
 
 # ---- row operations ----------------------------------------------------------------------------
 
-cdef inline const uint8_t* _tiles(Call* call, Operation* op, const rl_matrix* m, int thread, int n,
-                                  int64_t* record) noexcept nogil:
-    cdef Prepared* a = &call.prepared[op.src]
-    cdef const uint8_t* tiles = a.int8
-    record[0] = <int64_t>a.n_blocks * RL_ACT_INT8
-    if a.int8 == NULL or rl_is_float(m.type):
-        tiles = a.floats
-        record[0] = <int64_t>a.n_blocks * RL_ACT_FLOAT
-    return tiles + (thread * record[0] if n == 1 else 0)
-
-
 cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int g1, int thread,
                    int n) noexcept nogil:
     """Rows of groups g0..g1-1 of one matrix, for all tokens."""
     cdef const rl_matrix* m = op.matrices[which]
-    cdef int64_t record = 0
-    cdef const uint8_t* tiles = _tiles(call, op, m, thread, n, &record)
+    cdef Prepared* a = &call.prepared[op.src]
     cdef Buffer* out = &call.buffers[buffer]
-    cdef bint is_float = rl_is_float(m.type) != 0 or call.prepared[op.src].int8 == NULL
+    cdef bint is_float = rl_is_float(m.type) != 0 or a.int8 == NULL
+    cdef const uint8_t* tiles = a.floats if is_float else a.int8
+    cdef int64_t record = <int64_t>a.n_blocks * (RL_ACT_FLOAT if is_float else RL_ACT_INT8)
     cdef int g = g0, end, c, width
     cdef rl_mm_fn kernel
+    if op.fine and rl_is_float(m.type) == 0:
+        _fine_product(call, op, which, buffer, g0, g1, thread, n)
+        return
+    if n == 1:
+        tiles += thread * record
     while g < g1:
         # With one token a kernel streams through its groups; with more, a group stays in the
         # first-level cache while the tokens pass by.
@@ -340,6 +353,40 @@ cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int
             kernel = rl_mm_kernel(call.level, is_float, log2_width(width))
             kernel(m, g, end, tiles + record * c, out.base + c * out.stride, out.stride,
                    op.biases[which])
+            c += width
+        g = end
+
+
+cdef void _fine_product(Call* call, Operation* op, int which, int buffer, int g0, int g1, int thread,
+                        int n) noexcept nogil:
+    """The same for inputs of two columns a token, whose products are added."""
+    cdef const rl_matrix* m = op.matrices[which]
+    cdef Prepared* a = &call.prepared[op.src]
+    cdef Buffer* out = &call.buffers[buffer]
+    cdef const float* bias = op.biases[which]
+    cdef int64_t record = <int64_t>a.n_blocks * RL_ACT_INT8
+    cdef const uint8_t* tiles = a.fine + (2 * thread * record if n == 1 else 0)
+    cdef int g = g0, end, c, width, i, j, rows
+    cdef rl_matrix part = m[0]
+    cdef float* y
+    cdef float products[TILE * FINE_ROWS]
+    while g < g1:
+        end = min(g1, g + FINE_ROWS // 16)
+        rows = min(m.n_rows - g * 16, (end - g) * 16)
+        part.data = m.data + g * m.group_bytes
+        part.n_rows = rows
+        c = 0
+        while c < 2 * n:
+            width = tile_width(2 * n, c)
+            rl_mm_kernel(call.level, 0, log2_width(width))(
+                &part, 0, end - g, tiles + record * c, products, FINE_ROWS, NULL)
+            for i in range(width // 2):
+                y = out.base + (c // 2 + i) * out.stride + g * 16
+                for j in range(rows):
+                    y[j] = products[2 * i * FINE_ROWS + j] + products[(2 * i + 1) * FINE_ROWS + j]
+                if bias != NULL:
+                    for j in range(rows):
+                        y[j] += bias[g * 16 + j]
             c += width
         g = end
 
@@ -770,7 +817,7 @@ cdef class Engine:
     cdef readonly bint exact
     cdef list _widths
     cdef list _private
-    cdef list _prepared         # (width, needs int8, needs float)
+    cdef list _prepared         # [width, needs int8, needs float, needs fine]
     cdef int logits
     cdef int max_heads
     cdef int max_width
@@ -835,7 +882,7 @@ cdef class Engine:
         prepared_ids = {name: i for i, name in enumerate(plan.prepared)}
         self._widths = list(plan.widths.values())
         self._private = [False] * len(ids)
-        self._prepared = [[width, False, False] for width in plan.prepared.values()]
+        self._prepared = [[width, False, False, False] for width in plan.prepared.values()]
         self.n_operations = len(plan.ops)
         self.operations = <Operation*><size_t>self._array(self.n_operations * sizeof(Operation))
         self.n_vocab = plan.n_vocab
@@ -878,8 +925,9 @@ cdef class Engine:
                     op.matrices[j] = &matrix.matrix
                     op.outs[j] = ids[step.outs[j]]
                     op.biases[j] = self._vector(biases[j], expected[0])
+                    op.fine = params.get("fine", False) and not self.exact
                     as_float = self.exact or rl_is_float(matrix.matrix.type) != 0
-                    self._prepared[op.src][2 if as_float else 1] = True
+                    self._prepared[op.src][2 if as_float else 3 if op.fine else 1] = True
                 if "logits" in step.outs:
                     self.logits = ids["logits"]
             elif step.kind == "attention":
@@ -982,10 +1030,13 @@ cdef class Engine:
                 buffers[i].base = <float*><size_t>take(buffers[i].stride * rows * sizeof(float))
         cdef Prepared* prepared = <Prepared*><size_t>take(len(self._prepared) * sizeof(Prepared))
         for i in range(len(self._prepared)):
-            width, int8, floats = self._prepared[i]
+            width, int8, floats, fine = self._prepared[i]
             prepared[i].n_blocks = (width + 31) // 32
             if int8:
                 prepared[i].int8 = <uint8_t*><size_t>take(prepared[i].n_blocks * rows * RL_ACT_INT8)
+            if fine:
+                prepared[i].fine = <uint8_t*><size_t>take(
+                    2 * prepared[i].n_blocks * rows * RL_ACT_INT8)
             if floats:
                 prepared[i].floats = <uint8_t*><size_t>take(prepared[i].n_blocks * rows * RL_ACT_FLOAT)
         w.rope_tables = <float*><size_t>take(self.rope_width * rows * sizeof(float))
@@ -1138,6 +1189,7 @@ cdef class Engine:
         call.store = rl_store_kernel(call.level)
         call.activate = rl_activate_kernel(call.level)
         call.quantize = rl_quantize_kernel(call.level, 0)
+        call.residual = rl_residual_kernel(call.level)
         workspace.busy = 1
         try:
             with nogil:

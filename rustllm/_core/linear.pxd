@@ -17,6 +17,8 @@ cdef extern from "linear.h" nogil:
                               const float*) noexcept nogil
     ctypedef void (*rl_quantize_fn)(const float*, int, uint8_t*, int, int) noexcept nogil
 
+    ctypedef void (*rl_residual_fn)(const float*, int, const uint8_t*, int, int, float*) noexcept nogil
+
     enum:
         RL_GROUP
         RL_BLOCK
@@ -30,6 +32,7 @@ cdef extern from "linear.h" nogil:
     void rl_row_portable(const rl_matrix*, int32_t, float*) noexcept
     rl_mm_fn rl_mm_kernel(int, int, int) noexcept
     rl_quantize_fn rl_quantize_kernel(int, int) noexcept
+    rl_residual_fn rl_residual_kernel(int) noexcept
 
 
 # Width of the tile that starts at token `c` of `n`: 8 while there are 8, then 4, 2, 1.

@@ -1,1 +1,17 @@
-"""Models: what a named model is, its chat template, and (with the engine) how it runs."""
+"""Models: named files, hyper-parameters, plans of architectures, and how they run."""
+
+from typing import TYPE_CHECKING
+
+__all__ = ["load_model"]
+
+if TYPE_CHECKING:
+    from rustllm.models.load import load_model as load_model
+
+
+def __getattr__(name: str) -> object:
+    # Finding and fetching files must not load the engine.
+    if name == "load_model":
+        from rustllm.models.load import load_model
+
+        return load_model
+    raise AttributeError(f"module 'rustllm.models' has no attribute {name!r}")

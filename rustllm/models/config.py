@@ -94,10 +94,10 @@ class TransformerConfig(LanguageModelConfig):
 
     def validate(self) -> None:
         """Raise ModelError naming the hyper-parameter that cannot be."""
-        for key, (low, high) in _LIMITS.items():
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise ModelError(f"{key} is {value}, expected {low} to {high}", key=key)
+        for key, (least, most) in _LIMITS.items():
+            size = getattr(self, key)
+            if not least <= size <= most:
+                raise ModelError(f"{key} is {size}, expected {least} to {most}", key=key)
         if self.n_heads % self.n_kv_heads:
             raise ModelError(
                 f"{self.n_heads} heads cannot share {self.n_kv_heads} key and value heads",

@@ -82,13 +82,14 @@ def read_weights(file: GGUFFile, plan: Plan, *, threads: int) -> dict[str, Any]:
                 tensor=name,
                 hint=f"supported: {', '.join(_PACKABLE)}",
             )
+        n_rows, n_cols = tensor.shape
         if name in in_linear:
-            matrix = PackedMatrix(tensor.type_id, *tensor.shape, tensor.data)
+            matrix = PackedMatrix(tensor.type_id, n_rows, n_cols, tensor.data)
             weights[name] = matrix
             matrices.append(matrix)
             sources.append(tensor)
         else:
-            weights[name] = Rows(tensor.type_id, *tensor.shape, tensor.data)
+            weights[name] = Rows(tensor.type_id, n_rows, n_cols, tensor.data)
     pack(matrices, threads=threads, give_back=lambda index: sources[index].give_back())
     return weights
 

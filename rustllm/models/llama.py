@@ -55,5 +55,6 @@ def plan(config: TransformerConfig) -> Plan:
         "last_in",
         {"logits": "token_embd.weight" if c.tied else "output.weight"},
         {"logits": c.n_vocab},
+        fine=True,
     )
     return p

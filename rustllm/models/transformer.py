@@ -289,7 +289,7 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         with state._use():
             before = state._cache.position
             try:
-                scores = self._forward(tokens, state, logits == "all")
+                scores: Logits = self._forward(tokens, state, logits == "all")
             except BaseException:
                 state._cache.position = before
                 raise

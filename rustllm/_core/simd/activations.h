@@ -5,6 +5,9 @@
  * float, one record a tile and block:
  *     n x 32 float
  *
+ * Where int8 is too coarse a token takes two columns of a tile: the second quantizes what the first
+ * leaves, and the sum of both products is the token's.
+ *
  * A quant is x / d rounded to nearest even with d = max|x| / 127, as the field does, but d and the
  * sum stay float32, so that no large activation overflows a half. A NaN or infinity makes d NaN,
  * so that it reaches the result instead of vanishing in the rounding.
@@ -58,6 +61,20 @@ static void rl_quantize_portable(const float *x, int n_blocks, uint8_t *tile, in
     }
 }
 
+/* What a token's quants in a tile leave of x, into `rest`. */
+RL_INLINE void rl_residual_body(const float *x, int n_blocks, const uint8_t *tile, int n, int c, float *rest) {
+    for (int b = 0; b < n_blocks; b++, x += 32, rest += 32, tile += (size_t)n * RL_ACT_INT8) {
+        const int8_t *q = (const int8_t *)tile + 32 * c;
+        float d;
+        memcpy(&d, tile + 32 * n + 4 * c, 4);
+        for (int i = 0; i < 32; i++) rest[i] = fmaf(-d, (float)q[i], x[i]);
+    }
+}
+
+static void rl_residual_portable(const float *x, int n_blocks, const uint8_t *tile, int n, int c, float *rest) {
+    rl_residual_body(x, n_blocks, tile, n, c, rest);
+}
+
 static void rl_float_tile(const float *x, int n_blocks, uint8_t *tile, int n, int c) {
     for (int b = 0; b < n_blocks; b++, x += 32, tile += (size_t)n * RL_ACT_FLOAT) memcpy(tile + 128 * c, x, 128);
 }
@@ -85,6 +102,14 @@ RL_T_AVX512 static void rl_quantize_avx512(const float *x, int n_blocks, uint8_t
         memcpy(tail + 8 * n + 4 * c, &n0, 4);
         memcpy(tail + 12 * n + 4 * c, &n1, 4);
     }
+}
+
+RL_T_AVX512 static void rl_residual_avx512(const float *x, int n_blocks, const uint8_t *tile, int n, int c, float *rest) {
+    rl_residual_body(x, n_blocks, tile, n, c, rest);
+}
+
+RL_T_AVX2 static void rl_residual_avx2(const float *x, int n_blocks, const uint8_t *tile, int n, int c, float *rest) {
+    rl_residual_body(x, n_blocks, tile, n, c, rest);
 }
 
 RL_T_AVX2 static void rl_quantize_avx2(const float *x, int n_blocks, uint8_t *tile, int n, int c) {

@@ -12,6 +12,8 @@ typedef void (*rl_mm_fn)(const rl_matrix *m, int32_t g0, int32_t g1, const uint8
                          const float *bias);
 typedef void (*rl_quantize_fn)(const float *x, int n_blocks, uint8_t *tile, int n, int c);
 
+typedef void (*rl_residual_fn)(const float *x, int n_blocks, const uint8_t *tile, int n, int c, float *rest);
+
 #define RL_PORTABLE_TILE(nc)                                                                                      \
     static void rl_mm_int8_portable_##nc(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act, float *y,  \
                                          ptrdiff_t stride, const float *bias) {                                   \
@@ -53,6 +55,15 @@ static inline rl_quantize_fn rl_quantize_kernel(int level, int is_float) {
 #endif
     (void)level;
     return rl_quantize_portable;
+}
+
+static inline rl_residual_fn rl_residual_kernel(int level) {
+#if defined(__x86_64__)
+    if (level == RL_AVX512) return rl_residual_avx512;
+    if (level == RL_AVX2) return rl_residual_avx2;
+#endif
+    (void)level;
+    return rl_residual_portable;
 }
 
 #endif
