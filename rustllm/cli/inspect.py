@@ -47,7 +47,8 @@ def run(args: Namespace) -> int:
         plan = str(load_model(path).plan)
     with open_weights(path) as file:
         kind = type(file).__name__.removesuffix("File")
-        tensors = [describe_tensor(name, tensor) for name, tensor in file.tensors.items()]
+        told = getattr(file, "info", None) or file.tensors  # an array does not know bfloat16
+        tensors = [describe_tensor(name, tensor) for name, tensor in told.items()]
         metadata = dict(file.metadata)
         if output.json:
             shown = {

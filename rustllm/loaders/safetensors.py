@@ -88,6 +88,11 @@ class SafetensorsTensor:
         self.n_bytes = n_bytes
 
     @property
+    def type_name(self) -> str:
+        """The same as `dtype_name`, as tensors of other formats call it."""
+        return self.dtype_name
+
+    @property
     def data(self) -> NDArray[np.uint8]:
         """The bytes, ``uint8[n_bytes]``, a read-only view without a copy."""
         return self._file.view(self.offset, self.n_bytes)

@@ -29,3 +29,13 @@ def test_bad_arguments_have_their_exit_status(tmp_path, capsys):
     assert main(["quantize", str(tmp_path / "none"), target, "q8_0"]) == 3
     assert main(["quantize", __file__, target, "q8_0"]) == 4
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_inspect_names_the_types_of_safetensors(tmp_path, capsys):
+    header = {"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}
+    told = json.dumps(header).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(told).to_bytes(8, "little") + told + bytes(4))
+    assert main(["inspect", str(path), "--json"]) == 0
+    (tensor,) = json.loads(capsys.readouterr().out)["tensors"]
+    assert (tensor["type"], tensor["shape"], tensor["bytes"]) == ("BF16", [2], 4)
