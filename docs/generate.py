@@ -71,7 +71,9 @@ def api_pages() -> dict[str, str]:
 def directive(name: str, value: object) -> list[str]:
     """Return the lines that document one public name."""
     if inspect.ismodule(value):
-        lines = [f".. automodule:: {value.__name__}", ""]
+        # A name that has a description of its own is not described twice.
+        own = ", ".join(n for n in rustllm._PUBLIC if n in vars(value))
+        lines = [f".. automodule:: {value.__name__}", f"   :exclude-members: {own}", ""]
         return [*lines, f"   Handed out as ``rustllm.{name}``.", ""]
     if inspect.isclass(value):
         kind = "autoexception" if issubclass(value, BaseException) else "autoclass"

@@ -13,6 +13,39 @@ __version__ = "0.1.0"
 _PUBLIC = {
     # errors
     "RustLLMError": "rustllm.errors",
+    "ArgumentError": "rustllm.errors",
+    "CancelledError": "rustllm.errors",
+    "ChannelClosedError": "rustllm.errors",
+    "ChannelFullError": "rustllm.errors",
+    "ConfigError": "rustllm.errors",
+    "ContextLengthError": "rustllm.errors",
+    "DeadlineError": "rustllm.errors",
+    "DisallowedSpecialTokenError": "rustllm.errors",
+    "DoubleReleaseError": "rustllm.errors",
+    "DownloadError": "rustllm.errors",
+    "FileAccessError": "rustllm.errors",
+    "FileFormatError": "rustllm.errors",
+    "FileMissingError": "rustllm.errors",
+    "HashMismatchError": "rustllm.errors",
+    "InvalidUtf8Error": "rustllm.errors",
+    "LiveViewError": "rustllm.errors",
+    "ManifestError": "rustllm.errors",
+    "MemoryLimitError": "rustllm.errors",
+    "MissingDependencyError": "rustllm.errors",
+    "ModelError": "rustllm.errors",
+    "OutOfMemoryError": "rustllm.errors",
+    "OutOfRangeError": "rustllm.errors",
+    "PluginError": "rustllm.errors",
+    "PluginTrustError": "rustllm.errors",
+    "StaleHandleError": "rustllm.errors",
+    "StalePluginError": "rustllm.errors",
+    "StateError": "rustllm.errors",
+    "TensorError": "rustllm.errors",
+    "TokenizerError": "rustllm.errors",
+    "TruncatedFileError": "rustllm.errors",
+    "UnknownTokenError": "rustllm.errors",
+    "UnsupportedError": "rustllm.errors",
+    "VersionError": "rustllm.errors",
     "error_chain": "rustllm.errors",
     "error_context": "rustllm.errors",
     # memory
@@ -81,7 +114,40 @@ if TYPE_CHECKING:
     from rustllm import testing as testing
     from rustllm import types as types
     from rustllm.config import Config as Config
+    from rustllm.errors import ArgumentError as ArgumentError
+    from rustllm.errors import CancelledError as CancelledError
+    from rustllm.errors import ChannelClosedError as ChannelClosedError
+    from rustllm.errors import ChannelFullError as ChannelFullError
+    from rustllm.errors import ConfigError as ConfigError
+    from rustllm.errors import ContextLengthError as ContextLengthError
+    from rustllm.errors import DeadlineError as DeadlineError
+    from rustllm.errors import DisallowedSpecialTokenError as DisallowedSpecialTokenError
+    from rustllm.errors import DoubleReleaseError as DoubleReleaseError
+    from rustllm.errors import DownloadError as DownloadError
+    from rustllm.errors import FileAccessError as FileAccessError
+    from rustllm.errors import FileFormatError as FileFormatError
+    from rustllm.errors import FileMissingError as FileMissingError
+    from rustllm.errors import HashMismatchError as HashMismatchError
+    from rustllm.errors import InvalidUtf8Error as InvalidUtf8Error
+    from rustllm.errors import LiveViewError as LiveViewError
+    from rustllm.errors import ManifestError as ManifestError
+    from rustllm.errors import MemoryLimitError as MemoryLimitError
+    from rustllm.errors import MissingDependencyError as MissingDependencyError
+    from rustllm.errors import ModelError as ModelError
+    from rustllm.errors import OutOfMemoryError as OutOfMemoryError
+    from rustllm.errors import OutOfRangeError as OutOfRangeError
+    from rustllm.errors import PluginError as PluginError
+    from rustllm.errors import PluginTrustError as PluginTrustError
     from rustllm.errors import RustLLMError as RustLLMError
+    from rustllm.errors import StaleHandleError as StaleHandleError
+    from rustllm.errors import StalePluginError as StalePluginError
+    from rustllm.errors import StateError as StateError
+    from rustllm.errors import TensorError as TensorError
+    from rustllm.errors import TokenizerError as TokenizerError
+    from rustllm.errors import TruncatedFileError as TruncatedFileError
+    from rustllm.errors import UnknownTokenError as UnknownTokenError
+    from rustllm.errors import UnsupportedError as UnsupportedError
+    from rustllm.errors import VersionError as VersionError
     from rustllm.errors import error_chain as error_chain
     from rustllm.errors import error_context as error_context
     from rustllm.iterators import TokenIterator as TokenIterator

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import tomllib
@@ -47,7 +48,8 @@ def test_readme_has_its_two_commands_once_each():
 def test_a_header_compiles_alone_without_a_warning(header):
     done = subprocess.run(
         ["gcc", "-x", "c", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
-        + ["-I", str(ROOT / "rustllm/_core/simd"), "-include", str(header), "/dev/null"],
+        + ["-I", str(ROOT / "rustllm/_core/simd"), "-isystem", sysconfig.get_path("include")]
+        + ["-include", str(header), "/dev/null"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -2,6 +2,10 @@
 #ifndef RUSTLLM_PAGES_H
 #define RUSTLLM_PAGES_H
 
+#if !defined(_DEFAULT_SOURCE) && !defined(_WIN32) /* Python.h sets it; -std=c11 alone hides mmap */
+#define _DEFAULT_SOURCE 1
+#endif
+
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
