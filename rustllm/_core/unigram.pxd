@@ -36,6 +36,7 @@ cdef class UnigramEncoder:
     cdef uint32_t first[256]        # children of the root
     cdef NodeValue* values
     cdef uint32_t n_nodes
+    cdef uint64_t longest           # bytes of the longest token
     cdef int32_t unknown
     cdef double unknown_score
     cdef bint falls_back

@@ -15,6 +15,7 @@ from rustllm._core.status cimport LIMIT_REACHED, NO_MEMORY, OK, OUT_OF_RANGE, ch
 
 cdef enum:
     MAX_NODES = 1 << 24
+    RESET_BELOW = 100000
 
 
 cdef inline uint64_t place(uint32_t key) noexcept nogil:
@@ -70,6 +71,7 @@ cdef class UnigramEncoder:
                 raise ValueError("an empty token")
             code = self.insert(<const uint8_t*>text, len(text), id_, score, &node_room)
             check(code, "the vocabulary is too large")
+            self.longest = max(self.longest, <uint64_t>len(text))
         for i in range(256):
             self.first[i] = self.child(0, <uint8_t>i)
         if fallback is not None:
@@ -152,6 +154,12 @@ cdef class UnigramEncoder:
             steps[end].id = -1
         while at < n:
             here = steps[at].score
+            if self.single_precision and here < -RESET_BELOW:
+                # SentencePiece keeps the sums of a long text small, so that they stay precise
+                for end in range(at, min(n, at + self.longest) + 1):
+                    if end == at or steps[end].id >= 0:
+                        steps[end].score = <float>(steps[end].score - here)
+                here = 0
             single = False
             width = 1
             while at + width < n and (p[at + width] & 0xC0) == 0x80:

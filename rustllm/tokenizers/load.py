@@ -69,10 +69,14 @@ def load_tokenizer(path: PathLikeStr, **options: Any) -> Tokenizer[Any]:
         return _json(place, options)
     if _looks_like_ranks(head):
         return _ranks(place, options)
+    if head[:1] == b"\n":  # field 1 of a message: the first piece
+        from rustllm.tokenizers.sentencepiece import load_sentencepiece
+
+        return load_sentencepiece(place)
     raise UnsupportedError(
         "this is no tokenizer file that rustllm knows",
         path=str(place),
-        hint="known are tiktoken ranks, tokenizer.json and GGUF",
+        hint="known are tiktoken ranks, tokenizer.json, SentencePiece models and GGUF",
     )
 
 
@@ -97,11 +101,6 @@ def _ranks(place: Path, options: dict[str, Any]) -> Tokenizer[Any]:
 
 
 def _json(place: Path, options: dict[str, Any]) -> Tokenizer[Any]:
-    from importlib import import_module
+    from rustllm.tokenizers.tokenizer_json import load
 
-    try:
-        module = import_module("rustllm.tokenizers.tokenizer_json")
-    except ModuleNotFoundError:
-        raise UnsupportedError("tokenizer.json is not implemented yet", path=str(place)) from None
-    tokenizer: Tokenizer[Any] = module.load(place, **options)
-    return tokenizer
+    return load(place, **options)

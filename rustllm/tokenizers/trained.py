@@ -5,21 +5,27 @@ from __future__ import annotations
 import base64
 import json
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rustllm._core.split import EXPRESSIONS
-from rustllm.errors import FileAccessError
+from rustllm.errors import FileAccessError, UnsupportedError
 from rustllm.tokenizers.byte_alphabet import bytes_to_text
 
 if TYPE_CHECKING:
     from rustllm._core.train import MergeLoop
+    from rustllm.tokenizers.bpe import BpeTokenizer
 
 __all__ = ["TrainedBpe"]
 
 
 class TrainedBpe:
-    """A trained vocabulary, in the order in which it was learnt.
+    """A trained vocabulary, in the order in which it was learnt, and the tokenizer it makes.
+
+    Every method of a tokenizer works on it (`encode`, `decode`, `count`, `as_hf`...): the encoder
+    is built when the first of them is called, so that training alone needs neither the time nor the
+    memory.
 
     Attributes
     ----------
@@ -38,6 +44,8 @@ class TrainedBpe:
     >>> trained = BpeTrainer(258, special_tokens=["<end>"]).train(["aaa"])
     >>> trained.n_vocab, trained.merges_as_text(), trained.special_tokens
     (258, [('a', 'a')], {'<end>': 0})
+    >>> trained.encode("aaa")
+    [257, 65]
     """
 
     def __init__(
@@ -50,6 +58,32 @@ class TrainedBpe:
         self._merges = loop.merges_by_rank()
         self.special_tokens = special_tokens
         self.pattern = pattern
+
+    @cached_property
+    def tokenizer(self) -> BpeTokenizer:
+        """The tokenizer that this vocabulary makes; built when first asked for.
+
+        Raises
+        ------
+        UnsupportedError
+            The pattern is no built-in one, or text is not split at all.
+        """
+        from rustllm.tokenizers.tokenizer_json import from_bytes
+
+        made: Any = from_bytes(json.dumps(self.to_json()).encode(), "trained")
+        if self.pattern is None:
+            raise UnsupportedError(
+                "training without a pattern splits at line ends, which no tokenizer file can say",
+                hint="save it, or take merges() and token_bytes()",
+            )
+        tokenizer: BpeTokenizer = made
+        return tokenizer
+
+    def __getattr__(self, name: str) -> Any:
+        # whatever a tokenizer does: encode, decode, count, as_hf, ...
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.tokenizer, name)
 
     @property
     def n_vocab(self) -> int:
