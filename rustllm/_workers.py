@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Run = Callable[["_Task"], None]
 
+_SIGNALS = "a negative code is a signal; -9 is what the system sends when memory is gone"
+_GUARD = "a script has to start its work under `if __name__ == '__main__':`"
+
 # An untimed wait for a lock hears Ctrl-C everywhere but on Windows.
 _WAIT = 0.1 if sys.platform == "win32" else None
 
@@ -164,8 +167,10 @@ class _Remote:
         )
         try:
             self._process.start()
-        except BaseException:
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, BrokenPipeError | EOFError):
+                raise StateError("a worker process could not start", hint=_GUARD) from error
             raise
         finally:
             theirs.close()
@@ -179,7 +184,7 @@ class _Remote:
             raise StateError(
                 f"a worker process died with exit code {self._process.exitcode} at items "
                 f"{task.start} to {task.start + len(task.items) - 1}",
-                hint="a negative code is a signal; -9 is what the system sends when memory is gone",
+                hint=_SIGNALS if (self._process.exitcode or 0) < 0 else _GUARD,
                 exitcode=self._process.exitcode,
             ) from gone
         task.results.extend(results)

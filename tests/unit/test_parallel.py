@@ -414,6 +414,25 @@ def test_a_worker_process_that_dies_is_an_error_that_says_so():
     assert caught.value.exitcode == -9
 
 
+def test_a_script_without_a_guard_is_told_of_it(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from rustllm import parallel_map\n"
+        "list(parallel_map(abs, range(3), workers=1, mode='processes'))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()
+    assert any(line.startswith("rustllm.errors.StateError: a worker process") for line in last)
+    assert "__name__ == '__main__'" in result.stderr
+
+
 @pytest.mark.parametrize("mode", ["threads", "processes"])
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_is_prompt_although_a_worker_sleeps(mode, tmp_path):
