@@ -1,0 +1,36 @@
+#!/bin/sh
+# Build a copy of the tree with the address and undefined-behaviour sanitizers and run tests on it.
+#
+#     tests/run_asan.sh                            # the memory and error tests
+#     tests/run_asan.sh tests/unit/loaders -x      # any others: the arguments are pytest's
+#
+# The working tree is left alone. PYTHON names the interpreter, RUSTLLM_ASAN_DIR a folder to build in
+# and keep (by default a new one under TMPDIR, removed at the end). Arenas and pools poison what they
+# have taken back, so that a stale pointer into live memory is found too. Python itself leaks by
+# design at exit, so leaks are looked for by the tests (heap_stats), not by the sanitizer.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-python3}
+if [ -n "${RUSTLLM_ASAN_DIR:-}" ]; then
+    copy=$RUSTLLM_ASAN_DIR
+    mkdir -p "$copy"
+else
+    copy=$(mktemp -d)
+    trap 'rm -rf "$copy"' EXIT
+fi
+
+cd "$root"
+git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$copy"
+cd "$copy"
+RUSTLLM_BUILD=asan "$python" setup.py -q build_ext --inplace
+
+if [ $# -eq 0 ]; then
+    set -- tests/unit/memory tests/unit/test_errors.py tests/unit/test_error_context.py
+    set -- "$@" tests/property/test_*_model.py
+fi
+# A preloaded shell would be checked as well, so the variables are set for Python alone.
+env LD_PRELOAD="$(${CC:-gcc} -print-file-name=libasan.so)" \
+    ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1 \
+    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+    PYTHONMALLOC=malloc RUSTLLM_SHARED="${RUSTLLM_SHARED:-$root/../shared}" \
+    "$python" -m pytest -q -p no:cacheprovider "$@"
