@@ -45,13 +45,17 @@ cdef class ErrorFrame:
     def __str__(self):
         if not self.fields:
             return self.what
-        return f"{self.what} ({', '.join([_shown(k, v) for k, v in self.fields.items()])})"
+        # No comprehension: Cython 3.3 drops an item twice when its list cannot grow.
+        cdef list shown = []
+        for key, value in self.fields.items():
+            shown.append(_shown(key, value))
+        return self.what + " (" + ", ".join(shown) + ")"
 
     def __repr__(self):
         return f"<ErrorFrame {self}>"
 
 
-cdef str _shown(key, value):
+cdef str _shown(str key, value):
     cdef str text
     try:
         text = repr(value)
@@ -59,7 +63,7 @@ cdef str _shown(key, value):
         text = f"<{type(value).__name__}: repr failed with {type(error).__name__}>"
     if len(text) > _SHOWN_CHARS:
         text = text[:_SHOWN_CHARS] + "..."
-    return f"{key}={text}"
+    return key + "=" + text
 
 
 @cython.final
@@ -169,4 +173,5 @@ def attach(error, tuple frames not None):
     notes = state.get("__notes__")
     if not isinstance(notes, list):
         notes = state["__notes__"] = []
-    notes.extend([f"while {frame}" for frame in frames])
+    for frame in frames:
+        notes.append("while " + str(frame))

@@ -11,6 +11,13 @@ cdef dict _frozen = {}
 cdef object _frozen_lock = threading.Lock()
 
 
+cdef object _new_lock():
+    try:
+        return threading.Lock()
+    except RuntimeError as error:       # "can't allocate lock"
+        raise MemoryError(str(error)) from None
+
+
 cdef bint _freeze(array) except -1:
     """Make `array` read-only for one borrow more; False when it already was, for other reasons."""
     with _frozen_lock:
@@ -20,18 +27,23 @@ cdef bint _freeze(array) except -1:
             return True
         if not array.flags.writeable:
             return False
-        array.flags.writeable = False
         _frozen[id(array)] = [array, 1]
+        try:
+            array.flags.writeable = False
+        except BaseException:
+            del _frozen[id(array)]
+            raise
     return True
 
 
 cdef int _thaw(array) except -1:
     with _frozen_lock:
         entry = _frozen[id(array)]
-        entry[1] -= 1
-        if entry[1] == 0:
-            del _frozen[id(array)]
+        if entry[1] == 1:
             array.flags.writeable = True
+            del _frozen[id(array)]
+        else:
+            entry[1] -= 1
     return 0
 
 
@@ -114,7 +126,7 @@ cdef class Cow:
             data = (data.cast("B") if data.nbytes else memoryview(b"")).toreadonly()
         self._data = data
         self._is_borrowed = True
-        self._lock = threading.Lock()
+        self._lock = _new_lock()
 
     def __del__(self):
         self._end_borrow()
@@ -188,7 +200,7 @@ cdef class Cow:
             other._data = self._data if self._is_borrowed else self._copy()
             if self._frozen_source is not None and _freeze(self._frozen_source):
                 other._frozen_source = self._frozen_source
-        other._lock = threading.Lock()
+        other._lock = _new_lock()
         return other
 
     def __len__(self):

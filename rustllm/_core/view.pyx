@@ -37,6 +37,7 @@ cdef Py_ssize_t GIL_FREE_BYTES = 1 << 16
 
 
 @cython.final
+@cython.freelist(64)
 cdef class ViewSource:
     """Keeps the memory that views look at, and its export, alive."""
 
@@ -130,6 +131,7 @@ cdef ByteView _needle(ByteView view, other, bint may_be_empty):
     return needle
 
 
+@cython.freelist(256)
 cdef class ByteView:
     """A slice of bytes that belong to another object, without a copy.
 
@@ -462,15 +464,17 @@ cdef class ByteView:
         >>> [str(field) for field in TextSlice("a\\tb\\t\\tc").fields("\\t")]
         ['a', 'b', '', 'c']
         """
-        cdef FieldIterator fields = FieldIterator.__new__(FieldIterator)
-        fields._view = self
-        fields._separator = None if separator is None else _needle(self, separator, False)
-        fields._left = maxsplit
-        return fields
+        return _fields_of(self, separator, maxsplit)
 
     def split(self, separator=None, Py_ssize_t maxsplit=-1):
         """:meth:`fields` as a list."""
-        return list(self.fields(separator, maxsplit=maxsplit))
+        cdef FieldIterator fields = _fields_of(self, separator, maxsplit)
+        cdef list found = []
+        while fields._at >= 0:
+            part = fields._next_word() if separator is None else fields._next_field()
+            if part is not None:
+                found.append(part)
+        return found
 
     def decode(self, str encoding="utf-8", str errors="strict"):
         """The bytes as a str; see :meth:`bytes.decode`."""
@@ -481,6 +485,14 @@ cdef class ByteView:
     def to_owned(self):
         """A copy of this part alone, which lets go of the source."""
         return type(self)(bytes(self))
+
+
+cdef FieldIterator _fields_of(ByteView view, separator, Py_ssize_t maxsplit):
+    cdef FieldIterator fields = FieldIterator.__new__(FieldIterator)
+    fields._view = view
+    fields._separator = None if separator is None else _needle(view, separator, False)
+    fields._left = maxsplit
+    return fields
 
 
 @cython.final
@@ -533,9 +545,12 @@ cdef class FieldIterator:
         return self
 
     def __next__(self):
-        if self._at < 0:
+        cdef ByteView part = None
+        if self._at >= 0:
+            part = self._next_word() if self._separator is None else self._next_field()
+        if part is None:
             raise StopIteration
-        return self._next_word() if self._separator is None else self._next_field()
+        return part
 
     cdef ByteView _next_field(self):
         cdef ByteView view = self._view
@@ -564,7 +579,7 @@ cdef class FieldIterator:
             start += 1
         if start == n:
             self._at = -1
-            raise StopIteration
+            return None
         end = start
         if self._left == 0:
             self._at = -1

@@ -1,10 +1,13 @@
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import weakref
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from rustllm import Arena, errors
 from rustllm._core.alloc import POISONING, fail_after, heap_stats
@@ -511,3 +514,44 @@ def test_eight_threads_share_one_arena():
     arena.reset()
     stats = arena.stats
     assert (stats.used_bytes, stats.n_views, stats.n_retired, stats.n_pins) == (0, 0, 0, 0)
+
+
+STALE_READS = {
+    "arena": """
+from rustllm import Arena
+arena = Arena()
+address = arena.alloc(64).address
+arena.reset()
+""",
+    "scope": """
+from rustllm import Arena
+arena = Arena()
+arena.alloc(1)
+with arena.scope():
+    address = arena.alloc(64).address
+""",
+    "overrun": """
+from rustllm import Arena
+arena = Arena()
+first, second = arena.alloc(16), arena.alloc(16)
+address = first.address + 16
+""",
+    "pool": """
+from rustllm import TokenPool
+pool = TokenPool()
+with pool.lease(100) as lease:
+    address = lease.array.ctypes.data
+""",
+}
+
+
+@pytest.mark.skipif(not POISONING, reason="needs a build that poisons (tests/run_asan.sh)")
+@pytest.mark.parametrize("case", STALE_READS)
+def test_a_sanitizer_sees_reads_of_memory_taken_back(case):
+    touch = "import ctypes\nprint('before', flush=True)\nctypes.string_at(address, 8)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", STALE_READS[case] + touch], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == "before\n"
+    assert done.returncode != 0
+    assert "use-after-poison" in done.stderr
