@@ -6,6 +6,7 @@ pre-tokenizer that is passed over gives other ids without anyone noticing.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,20 @@ def load(path: str | os.PathLike[str]) -> Tokenizer[Any]:
         raise FileMissingError("no such file", path=place) from error
     except OSError as error:
         raise FileAccessError(str(error), path=place, errno=error.errno) from error
+    name = place.stem if place.stem != "tokenizer" else place.parent.name
     try:
-        return from_bytes(source, place.stem if place.stem != "tokenizer" else place.parent.name)
+        content = _parse(source)
+        # a vocab.json first: any key may be one of its tokens
+        if content and all(type(id) is int for id in content.values()):
+            from rustllm.tokenizers.vocab_merges import content_of_vocab_and_merges
+
+            content = content_of_vocab_and_merges(content, place.with_name("merges.txt"))
+            source = json.dumps(content, ensure_ascii=False).encode()
+        elif "model" not in content and isinstance(content.get("vocab"), list):
+            from rustllm.tokenizers.tekken import tokenizer_from_tekken
+
+            return tokenizer_from_tekken(content, name)
+        return _from_content(content, source, name)
     except FileFormatError as error:
         error.fields.setdefault("path", str(place))
         raise
@@ -59,10 +72,20 @@ def load(path: str | os.PathLike[str]) -> Tokenizer[Any]:
 
 def from_bytes(source: bytes, name: str = "tokenizer.json") -> Tokenizer[Any]:
     """Build the tokenizer that the bytes of a ``tokenizer.json`` describe."""
+    return _from_content(_parse(source), source, name)
+
+
+def _parse(source: bytes) -> dict[str, Any]:
     try:
         content = parse_json(source)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"this is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise FileFormatError("this is no JSON object")
+    return content
+
+
+def _from_content(content: dict[str, Any], source: bytes, name: str) -> Tokenizer[Any]:
     try:
         pipeline = Pipeline(content)
     except RecursionError:
