@@ -21,17 +21,13 @@ from rustllm._core.kv_cache cimport CacheView, KVCache, cache_keys, cache_values
 from rustllm._core.linear cimport (
     RL_ACT_FLOAT,
     RL_ACT_INT8,
+    LinearKernels,
     PackedMatrix,
+    linear_kernels,
     log2_width,
+    mm_fn,
     rl_is_float,
     rl_matrix,
-    rl_mm_fn,
-    rl_mm_kernel,
-    rl_quantize_fn,
-    rl_quantize_kernel,
-    rl_residual_fn,
-    rl_residual_kernel,
-    rl_row_portable,
     tile_start,
     tile_width,
 )
@@ -211,8 +207,7 @@ cdef struct Call:
     rl_merge_fn merge
     rl_store_fn store
     rl_activate_fn activate
-    rl_quantize_fn quantize
-    rl_residual_fn residual
+    LinearKernels linear
 
 
 cdef double _now() noexcept nogil:
@@ -239,20 +234,20 @@ cdef void _embed(Call* call, Operation* op, int token, int thread, int n) noexce
     cdef float* extra
     cdef int width = call.buffers[op.dst].width
     cdef int i
-    _look_up(&op.table, call.tokens[token], x, width)
+    _look_up(call, &op.table, call.tokens[token], x, width)
     if op.scale != 1.0:
         for i in range(width):
             x[i] *= op.scale
     if op.positions.n_rows:
         extra = call.scratch + thread * call.scratch_stride
-        _look_up(&op.positions, call.positions[token], extra, width)
+        _look_up(call, &op.positions, call.positions[token], extra, width)
         for i in range(width):
             x[i] += extra[i]
 
 
-cdef void _look_up(Table* table, int row, float* x, int width) noexcept nogil:
+cdef void _look_up(Call* call, Table* table, int row, float* x, int width) noexcept nogil:
     if table.packed != NULL:
-        rl_row_portable(table.packed, row, x)
+        call.linear.row(table.packed, row, x)
     else:
         dequantize_row(table.type_id, table.rows + row * table.row_bytes, x, width)
 
@@ -275,10 +270,10 @@ cdef void _prepare(Call* call, Operation* op, int token, int thread, int n) noex
             normed[i] = 0.0
         x = normed
     if out.int8 != NULL:
-        call.quantize(x, out.n_blocks, out.int8 + place * out.n_blocks * RL_ACT_INT8,
+        call.linear.quantize(x, out.n_blocks, out.int8 + place * out.n_blocks * RL_ACT_INT8,
                       tile_width(n, start), token - start)
     if out.floats != NULL:
-        rl_quantize_kernel(0, 1)(x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
+        call.linear.lay_out(x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
                                  tile_width(n, start), token - start)
     if out.fine != NULL:
         _prepare_fine(call, out, x, token, thread, n, normed)
@@ -289,9 +284,9 @@ cdef void _prepare_fine(Call* call, Prepared* out, const float* x, int token, in
     cdef int start = tile_start(2 * n, 2 * token), width = tile_width(2 * n, start)
     cdef int64_t place = 2 * thread if n == 1 else start
     cdef uint8_t* tile = out.fine + place * out.n_blocks * RL_ACT_INT8
-    call.quantize(x, out.n_blocks, tile, width, 2 * token - start)
-    call.residual(x, out.n_blocks, tile, width, 2 * token - start, rest)
-    call.quantize(rest, out.n_blocks, tile, width, 2 * token - start + 1)
+    call.linear.quantize(x, out.n_blocks, tile, width, 2 * token - start)
+    call.linear.residual(x, out.n_blocks, tile, width, 2 * token - start, rest)
+    call.linear.quantize(rest, out.n_blocks, tile, width, 2 * token - start + 1)
 
 
 cdef void _add(Call* call, Operation* op, int token, int thread, int n) noexcept nogil:
@@ -337,7 +332,7 @@ cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int
     cdef const uint8_t* tiles = a.floats if is_float else a.int8
     cdef int64_t record = <int64_t>a.n_blocks * (RL_ACT_FLOAT if is_float else RL_ACT_INT8)
     cdef int g = g0, end, c, width
-    cdef rl_mm_fn kernel
+    cdef mm_fn* kernels = &call.linear.floats[0] if is_float else &call.linear.int8[0]
     if op.fine and rl_is_float(m.type) == 0:
         _fine_product(call, op, which, buffer, g0, g1, thread, n)
         return
@@ -350,9 +345,9 @@ cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int
         c = 0
         while c < n:
             width = tile_width(n, c)
-            kernel = rl_mm_kernel(call.level, is_float, log2_width(width))
-            kernel(m, g, end, tiles + record * c, out.base + c * out.stride, out.stride,
-                   op.biases[which])
+            kernels[log2_width(width)](
+                m, g, end, tiles + record * c, out.base + c * out.stride, out.stride,
+                op.biases[which])
             c += width
         g = end
 
@@ -378,7 +373,7 @@ cdef void _fine_product(Call* call, Operation* op, int which, int buffer, int g0
         c = 0
         while c < 2 * n:
             width = tile_width(2 * n, c)
-            rl_mm_kernel(call.level, 0, log2_width(width))(
+            call.linear.int8[log2_width(width)](
                 &part, 0, end - g, tiles + record * c, products, FINE_ROWS, NULL)
             for i in range(width // 2):
                 y = out.base + (c // 2 + i) * out.stride + g * 16
@@ -1188,8 +1183,7 @@ cdef class Engine:
         call.merge = rl_merge_kernel(call.level)
         call.store = rl_store_kernel(call.level)
         call.activate = rl_activate_kernel(call.level)
-        call.quantize = rl_quantize_kernel(call.level, 0)
-        call.residual = rl_residual_kernel(call.level)
+        linear_kernels(call.level, &call.linear)
         workspace.busy = 1
         try:
             with nogil:

@@ -3,7 +3,7 @@
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
-cdef extern from "linear.h" nogil:
+cdef extern from "packed.h" nogil:
     ctypedef struct rl_matrix:
         int32_t type
         int32_t n_rows
@@ -13,26 +13,29 @@ cdef extern from "linear.h" nogil:
         int64_t scale_offset
         const uint8_t* data
 
-    ctypedef void (*rl_mm_fn)(const rl_matrix*, int32_t, int32_t, const uint8_t*, float*, ptrdiff_t,
-                              const float*) noexcept nogil
-    ctypedef void (*rl_quantize_fn)(const float*, int, uint8_t*, int, int) noexcept nogil
+    int rl_is_float(int) noexcept
 
-    ctypedef void (*rl_residual_fn)(const float*, int, const uint8_t*, int, int, float*) noexcept nogil
-
+cdef extern from "activations.h" nogil:
     enum:
-        RL_GROUP
-        RL_BLOCK
         RL_ACT_INT8
         RL_ACT_FLOAT
 
-    int rl_is_float(int) noexcept
-    int rl_matrix_layout(rl_matrix*, int, int32_t, int32_t) noexcept
-    size_t rl_file_block_bytes(int, int*) noexcept
-    void rl_pack_group(const rl_matrix*, const uint8_t*, size_t, int, uint8_t*) noexcept
-    void rl_row_portable(const rl_matrix*, int32_t, float*) noexcept
-    rl_mm_fn rl_mm_kernel(int, int, int) noexcept
-    rl_quantize_fn rl_quantize_kernel(int, int) noexcept
-    rl_residual_fn rl_residual_kernel(int) noexcept
+# The kernels are compiled into this module alone; others take pointers to them.
+ctypedef void (*mm_fn)(const rl_matrix*, int32_t, int32_t, const uint8_t*, float*, ptrdiff_t,
+                       const float*) noexcept nogil
+ctypedef void (*quantize_fn)(const float*, int, uint8_t*, int, int) noexcept nogil
+ctypedef void (*residual_fn)(const float*, int, const uint8_t*, int, int, float*) noexcept nogil
+ctypedef void (*row_fn)(const rl_matrix*, int32_t, float*) noexcept nogil
+
+cdef struct LinearKernels:
+    mm_fn int8[4]               # for tiles of 1, 2, 4 and 8 tokens
+    mm_fn floats[4]
+    quantize_fn quantize
+    quantize_fn lay_out         # the float counterpart of `quantize`
+    residual_fn residual
+    row_fn row                  # one row in float32
+
+cdef void linear_kernels(int level, LinearKernels* out) noexcept nogil
 
 
 # Width of the tile that starts at token `c` of `n`: 8 while there are 8, then 4, 2, 1.

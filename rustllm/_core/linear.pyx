@@ -19,9 +19,32 @@ from rustllm._core.threads cimport run_team
 cdef extern from "atomics.h" nogil:
     int rl_fetch_add(int*, int) noexcept
 
+cdef extern from "linear.h" nogil:
+    enum:
+        RL_GROUP
+        RL_BLOCK
+    int rl_matrix_layout(rl_matrix*, int, int32_t, int32_t) noexcept
+    size_t rl_file_block_bytes(int, int*) noexcept
+    void rl_pack_group(const rl_matrix*, const uint8_t*, size_t, int, uint8_t*) noexcept
+    void rl_row_portable(const rl_matrix*, int32_t, float*) noexcept
+    mm_fn rl_mm_kernel(int, int, int) noexcept
+    quantize_fn rl_quantize_kernel(int, int) noexcept
+    residual_fn rl_residual_kernel(int) noexcept
+
 # Bytes packed between two calls of `give_back`, so that source and copy never both stay in memory.
 cdef enum:
-    PACK_BATCH = 16 << 20
+    PACK_BATCH = 4 << 20
+
+
+cdef void linear_kernels(int level, LinearKernels* out) noexcept nogil:
+    cdef int i
+    for i in range(4):
+        out.int8[i] = rl_mm_kernel(level, 0, i)
+        out.floats[i] = rl_mm_kernel(level, 1, i)
+    out.quantize = rl_quantize_kernel(level, 0)
+    out.lay_out = rl_quantize_kernel(level, 1)
+    out.residual = rl_residual_kernel(level)
+    out.row = rl_row_portable
 
 
 cdef class PackedMatrix:
@@ -124,7 +147,7 @@ cdef class PackedMatrix:
         cdef size_t record = <size_t>(RL_ACT_FLOAT if is_float else RL_ACT_INT8) * self.matrix.n_blocks
         cdef float[::1] padded = np.zeros(self.matrix.n_blocks * RL_BLOCK, np.float32)
         cdef uint8_t[::1] tiles = np.empty(record * n + 64, np.uint8)
-        cdef rl_quantize_fn quantize = rl_quantize_kernel(simd_level(), is_float)
+        cdef quantize_fn quantize = rl_quantize_kernel(simd_level(), is_float)
         cdef int c, start
         cdef Product product
         memset(&product, 0, sizeof(product))
@@ -170,7 +193,7 @@ cdef void _multiply(void* context, int thread, int n_threads) noexcept nogil:
     cdef int groups = _n_groups(p.matrix)
     cdef int chunk = max(1, groups // (4 * n_threads))
     cdef int g, c, width
-    cdef rl_mm_fn kernel
+    cdef mm_fn kernel
     while True:
         g = rl_fetch_add(&p.next, chunk)
         if g >= groups:
