@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from rustllm._core.unicode import category
 from rustllm.errors import FileFormatError
@@ -19,6 +19,9 @@ from rustllm.tokenizers.traced_text import TracedText
 __all__ = ["PrecompiledMap"]
 
 _LONGEST_GRAPHEME = 5  # bytes
+_LONGEST_KEY = 64  # bytes
+_MOST_NODES = 1 << 21
+_SHORT = 1 << 14  # characters up to which looking through all keys does not pay
 _MOST_GRAPHEMES = 1 << 16
 
 
@@ -147,8 +150,71 @@ class PrecompiledMap:
 
     # -- as SentencePiece does it -----------------------------------------------------------------
 
+    @cached_property
+    def _keys(self) -> tuple[dict[int, str], frozenset[str]]:
+        """Keys of one character and their targets; the characters that others continue with."""
+        children: dict[int, list[tuple[int, int]]] = {}
+        units = self._units
+        for at, unit in enumerate(units):
+            if unit >> 31 == 0 and unit & 0xFF:  # its own label says where its parent points
+                children.setdefault(at ^ (unit & 0xFF), []).append((unit & 0xFF, at))
+        single: dict[int, str] = {}
+        behind: set[str] = set()
+        todo = [(b"", _offset(units[0]))] if units else []
+        n_seen = 0
+        while todo:
+            prefix, base = todo.pop()
+            for label, at in children.get(base, ()):
+                n_seen += 1  # ends are shared, so there may be more keys than units
+                if len(prefix) >= _LONGEST_KEY or n_seen > _MOST_NODES:
+                    raise FileFormatError(
+                        "the character map is too large, or goes in circles",
+                        key="precompiled_charsmap",
+                    )
+                key = prefix + bytes([label])
+                below = at ^ _offset(units[at])
+                if units[at] >> 8 & 1 and below < len(units):
+                    try:
+                        text = key.decode("utf-8")
+                    except UnicodeDecodeError:
+                        text = ""
+                    if len(text) == 1:
+                        single[ord(text)] = self.target(units[below] & 0x7FFFFFFF)
+                    else:
+                        behind.update(text[1:])
+                todo.append((key, below))
+        return single, frozenset(behind)
+
+    # Looking through the keys takes most of a second, once.
+    @cached_property
+    def _fast(self) -> tuple[dict[int, str], re.Pattern[str] | None]:
+        """Targets of single characters; what finds the places that need the longest match."""
+        single, behind = self._keys
+        if not behind:
+            return single, None
+        # one character and all that may go with it
+        inside = _class_of(sorted(map(ord, behind)))
+        return single, re.compile(f"[^{inside}]?[{inside}]+")
+
     def replace_longest(self, text: str) -> str:
         """Replace the longest key at each place."""
+        if text.isascii() and self._keeps_ascii and text.isprintable():
+            return text
+        if len(text) < _SHORT and "_fast" not in self.__dict__:
+            return self._replace_longest(text)
+        single, together = self._fast
+        if together is None:
+            return text.translate(single)
+        parts = []
+        last = 0
+        for found in together.finditer(text):
+            parts.append(text[last : found.start()].translate(single))
+            parts.append(self._replace_longest(found[0]))
+            last = found.end()
+        parts.append(text[last:].translate(single))
+        return "".join(parts)
+
+    def _replace_longest(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
         out = []
         at = 0

@@ -19,6 +19,7 @@ from rustllm.errors import (
     UnsupportedError,
 )
 from rustllm.tokenizers.load import load_tokenizer
+from rustllm.tokenizers.precompiled import PrecompiledMap
 from rustllm.tokenizers.sentencepiece import SentencePieceTokenizer, load_sentencepiece
 from rustllm.tokenizers.sentencepiece_model import read_sentencepiece_model
 from rustllm.tokenizers.tokenizer_json import from_bytes
@@ -176,6 +177,18 @@ def test_other_kinds_of_models_are_refused_by_name():
         )  # fmt: skip
         with pytest.raises(UnsupportedError):
             SentencePieceTokenizer(model.getvalue())
+
+
+def test_both_ways_to_replace_the_longest_key_agree(models):
+    model = read_sentencepiece_model((models / "unigram-nmt_nfkc.model").read_bytes())
+    charsmap = PrecompiledMap(model.charsmap)
+    rng = random.Random(8)
+    pool = [chr(code) for code in range(1, 0x3100)] + list("aeiouAO \u0301\u0323ﬁカ゛ﾊﾟ각") * 300
+    text = "".join(rng.choices(pool, k=20_000))
+    assert charsmap.replace_longest(text) == charsmap._replace_longest(text)
+    for _ in range(300):
+        text = "".join(rng.choices(pool, k=rng.randint(0, 9)))
+        assert charsmap.replace_longest(text) == charsmap._replace_longest(text)
 
 
 # -- Unigram in tokenizer.json ------------------------------------------------------------------
