@@ -56,7 +56,8 @@ def log_probabilities(model, ids):
 
 def test_fast_mode_stays_close_to_exact_mode_over_a_text(model_file):
     path, _ = model_file
-    text = lzma.open(SHARED / "corpora" / "english.txt.xz").read(4000).decode(errors="ignore")
+    with lzma.open(SHARED / "corpora" / "english.txt.xz") as file:
+        text = file.read(4000).decode(errors="ignore")
     exact, fast = load_model(path, exact=True), load_model(path)
     ids = exact._encode_prompt(text)[:256]
     assert len(ids) == 256
