@@ -47,7 +47,7 @@ cdef struct MergeSpace:
     Py_ssize_t room
 
 # Append the ids of the pretoken text[:n], n > 0, to `out`, which has room for n of them. Returns
-# how many, or a negative status: NO_MEMORY, OUT_OF_RANGE for a byte that the vocabulary cannot spell.
+# how many, or a negative status: NO_MEMORY, OUT_OF_RANGE for a byte that no token spells.
 cdef Py_ssize_t bpe_encode(
     const Bpe* bpe, MergeSpace* space, const uint8_t* text, Py_ssize_t n, uint32_t* out
 ) noexcept nogil

@@ -4,8 +4,8 @@ Threads are woken once a call and meet at barriers. Operations are of two kinds.
 (norm, add, activation, laying out inputs) treats each token alone: with several tokens they are
 dealt out to the threads; with one, every thread does the whole of it in a private copy of the
 buffers, which is cheaper than waiting for another core. A *row* operation (linear, attention) is
-dealt out by rows, heads and stretches of the cache, and ends in a barrier. Nothing is allocated in a
-call, and no result depends on the number of threads or on what else is in the batch.
+dealt out by rows, heads and stretches of the cache, and ends in a barrier. Nothing is allocated in
+a call, and no result depends on the number of threads or on what else is in the batch.
 """
 
 import numpy as np
@@ -63,7 +63,9 @@ cdef extern from "attention.h" nogil:
         float sum[8]
         float* out[8]
     ctypedef void (*rl_segment_fn)(rl_segment*) noexcept nogil
-    ctypedef void (*rl_merge_fn)(float*, float*, float*, float, float, const float*, int) noexcept nogil
+    ctypedef void (*rl_merge_fn)(
+        float*, float*, float*, float, float, const float*, int
+    ) noexcept nogil
     ctypedef void (*rl_store_fn)(const float*, const float*, void*, void*, int, int,
                                  ptrdiff_t) noexcept nogil
     ctypedef void (*rl_activate_fn)(int, float*, const float*, int) noexcept nogil
@@ -223,7 +225,9 @@ cdef inline float* _row(Call* call, int buffer, int token, int thread, int n) no
     return b.base + token * b.stride
 
 
-cdef inline void _apply_norm(Call* call, NormWeights* w, const float* x, int n, float* y) noexcept nogil:
+cdef inline void _apply_norm(
+    Call* call, NormWeights* w, const float* x, int n, float* y
+) noexcept nogil:
     call.norm(x, w.weight, w.bias, w.eps, w.centre, n, y)
 
 
@@ -352,8 +356,9 @@ cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int
         g = end
 
 
-cdef void _fine_product(Call* call, Operation* op, int which, int buffer, int g0, int g1, int thread,
-                        int n) noexcept nogil:
+cdef void _fine_product(
+    Call* call, Operation* op, int which, int buffer, int g0, int g1, int thread, int n
+) noexcept nogil:
     """The same for inputs of two columns a token, whose products are added."""
     cdef const rl_matrix* m = op.matrices[which]
     cdef Prepared* a = &call.prepared[op.src]
@@ -403,7 +408,9 @@ cdef inline int _chunk(Operation* op, int total, int n_threads, int n) noexcept 
     return max(1, (total + parts - 1) // parts)
 
 
-cdef void _linear(Call* call, Operation* op, int index, int thread, int n_threads, int n) noexcept nogil:
+cdef void _linear(
+    Call* call, Operation* op, int index, int thread, int n_threads, int n
+) noexcept nogil:
     cdef int total = 0, i, g, chunk, start, stop, first
     for i in range(op.n_matrices):
         total += _groups(op.matrices[i])
@@ -421,7 +428,9 @@ cdef void _linear(Call* call, Operation* op, int index, int thread, int n_thread
             first += _groups(op.matrices[i])
 
 
-cdef void _gated(Call* call, Operation* op, int index, int thread, int n_threads, int n) noexcept nogil:
+cdef void _gated(
+    Call* call, Operation* op, int index, int thread, int n_threads, int n
+) noexcept nogil:
     cdef int total = _groups(op.matrices[0]), g, end, start, rows, step, c
     cdef int chunk = _chunk(op, total, n_threads, n)
     cdef Buffer* gate = &call.buffers[op.outs[0]]
@@ -445,8 +454,10 @@ cdef void _gated(Call* call, Operation* op, int index, int thread, int n_threads
 
 # ---- attention ---------------------------------------------------------------------------------
 
-cdef void _rotate(Call* call, Operation* op, NormWeights* norm, const float* x, int token, int thread,
-                  int n, float* scratch, float* y) noexcept nogil:
+cdef void _rotate(
+    Call* call, Operation* op, NormWeights* norm, const float* x, int token, int thread,
+    int n, float* scratch, float* y
+) noexcept nogil:
     """One head, normalised and rotated; dimensions up to the padded width are zero."""
     cdef RopeSpec* rope
     cdef const float* table
@@ -492,8 +503,10 @@ cdef void _store_head(Call* call, Operation* op, Run* run, int token, int head, 
         value[i] = v[i]
     for i in range(call.head_dim, call.padded_dim):
         value[i] = 0.0
-    call.store(key, value, cache_keys(cache, op.layer, head), cache_values(cache, op.layer, head), cache.is_half,
-               call.padded_dim, run.position + token - run.first)
+    call.store(
+        key, value, cache_keys(cache, op.layer, head), cache_values(cache, op.layer, head),
+        cache.is_half, call.padded_dim, run.position + token - run.first,
+    )
 
 
 cdef inline int _first_visible(Operation* op, int position) noexcept nogil:
@@ -544,7 +557,9 @@ cdef void _attend_single(Call* call, Operation* op, Run* run, int single, int he
         done += s.n_queries
 
 
-cdef void _merge_single(Call* call, Operation* op, Run* run, int single, int thread, int n) noexcept nogil:
+cdef void _merge_single(
+    Call* call, Operation* op, Run* run, int single, int thread, int n
+) noexcept nogil:
     cdef float* out = _row(call, op.dst, run.first, thread, n)
     cdef float* total = call.scratch + thread * call.scratch_stride
     cdef float* part
@@ -588,7 +603,9 @@ cdef void _attend_tile(Call* call, Operation* op, Run* run, int head, int tile, 
             for i in range(count):
                 s.query[i] = (call.queries + (run.first + first + i) * call.query_stride
                               + h * call.padded_dim)
-                s.first[i] = min(SEGMENT, max(0, _first_visible(op, position + i) - segment * SEGMENT))
+                s.first[i] = min(
+                    SEGMENT, max(0, _first_visible(op, position + i) - segment * SEGMENT)
+                )
                 s.last[i] = max(s.first[i], min(SEGMENT, position + i + 1 - segment * SEGMENT))
                 s.out[i] = parts + i * call.padded_dim
             call.attend(&s)
@@ -617,7 +634,9 @@ cdef void _attention_units(Call* call, Operation* op, int index, int thread, int
         while unit < before + n_parts * call.n_kv_heads:
             local = unit - before
             if run.n == 1:
-                _attend_single(call, op, run, single, local // n_parts, low + local % n_parts, thread, n)
+                _attend_single(
+                    call, op, run, single, local // n_parts, low + local % n_parts, thread, n
+                )
             else:
                 # Later tiles see more: begin with them, so that the threads end together.
                 _attend_tile(call, op, run, local % call.n_kv_heads,
@@ -707,7 +726,9 @@ cdef void _run(void* context, int thread, int n_threads) noexcept nogil:
             if state:
                 team_barrier(n_threads)
             start = 0 if call.n_kept == 1 else <int>(<int64_t>call.n_kept * thread // n_threads)
-            stop = 1 if call.n_kept == 1 else <int>(<int64_t>call.n_kept * (thread + 1) // n_threads)
+            stop = call.n_kept
+            if stop != 1:
+                stop = <int>(<int64_t>call.n_kept * (thread + 1) // n_threads)
             for token in range(start, stop):
                 memcpy(_row(call, op.dst, token, thread, call.n_kept),
                        _row(call, op.src, call.kept[token], thread, n),
@@ -750,7 +771,9 @@ cdef class Rows:
         self.table.row_bytes = row_bytes(type_id, n_cols)
         self.view = source
         if self.view.shape[0] != self.table.row_bytes * n_rows:
-            raise ValueError(f"{self.view.shape[0]} bytes, not {n_rows} rows of {self.table.row_bytes}")
+            raise ValueError(
+                f"{self.view.shape[0]} bytes, not {n_rows} rows of {self.table.row_bytes}"
+            )
         self.table.rows = &self.view[0]
         self.source = source
         self.shape = (n_rows, n_cols)
@@ -906,7 +929,9 @@ cdef class Engine:
                 op.src = prepared_ids[step.ins[0]]
                 op.n_matrices = len(step.weights)
                 if not 1 <= op.n_matrices <= MAX_MATRICES:
-                    raise ValueError(f"operation {i}: {op.n_matrices} matrices, at most {MAX_MATRICES}")
+                    raise ValueError(
+                        f"operation {i}: {op.n_matrices} matrices, at most {MAX_MATRICES}"
+                    )
                 op.activation = ACTIVATIONS[params["activation"]] if step.kind == "gated" else 0
                 biases = params.get("biases", (None,) * op.n_matrices)
                 for j in range(op.n_matrices):
@@ -962,7 +987,9 @@ cdef class Engine:
                 op.activation = ACTIVATIONS[params["activation"]] if step.kind == "activate" else 0
                 op.softcap = params.get("cap", 0.0)
                 if step.kind == "activate" and step.ins[0] in by_row:
-                    raise ValueError("activate a prepared copy: the buffer is shared between threads")
+                    raise ValueError(
+                        "activate a prepared copy: the buffer is shared between threads"
+                    )
             if op.kind in (EMBED, ADD, GATHER, ATTENTION):
                 self._private[op.dst] = True
         for name in by_row:
@@ -982,7 +1009,9 @@ cdef class Engine:
         self.rope_width = 0
         for i, rope in enumerate(ropes):
             if rope.n_dims < 2 or rope.n_dims % 2 or rope.n_dims > self.plan.head_dim:
-                raise ValueError(f"{rope.n_dims} rotating dimensions in a head of {self.plan.head_dim}")
+                raise ValueError(
+                    f"{rope.n_dims} rotating dimensions in a head of {self.plan.head_dim}"
+                )
             spec = &self.ropes[i]
             spec.n_dims = rope.n_dims
             spec.halves = rope.halves
@@ -997,7 +1026,9 @@ cdef class Engine:
             self.rope_width += rope.n_dims
         return 0
 
-    cdef int _reserve(self, Workspace w, int n, int n_threads, int n_segments, int n_singles) except -1:
+    cdef int _reserve(
+        self, Workspace w, int n, int n_threads, int n_segments, int n_singles
+    ) except -1:
         """Make the workspace large enough for a call."""
         cdef int i, padded = (self.plan.head_dim + 15) // 16 * 16
         if (w.capacity >= n and w.n_threads >= n_threads and w.max_segments >= n_segments
@@ -1033,7 +1064,9 @@ cdef class Engine:
                 prepared[i].fine = <uint8_t*><size_t>take(
                     2 * prepared[i].n_blocks * rows * RL_ACT_INT8)
             if floats:
-                prepared[i].floats = <uint8_t*><size_t>take(prepared[i].n_blocks * rows * RL_ACT_FLOAT)
+                prepared[i].floats = <uint8_t*><size_t>take(
+                    prepared[i].n_blocks * rows * RL_ACT_FLOAT
+                )
         w.rope_tables = <float*><size_t>take(self.rope_width * rows * sizeof(float))
         w.queries = <float*><size_t>take(self.max_heads * padded * rows * sizeof(float))
         w.partials = <float*><size_t>take(
@@ -1113,7 +1146,9 @@ cdef class Engine:
                 raise ValueError("the cache was made for another model")
             part = np.ascontiguousarray(ids, np.int32)
             if cache.position + part.shape[0] > cache.context:
-                raise ValueError(f"{cache.position} + {part.shape[0]} tokens in a context of {cache.context}")
+                raise ValueError(
+                    f"{cache.position} + {part.shape[0]} tokens in a context of {cache.context}"
+                )
             tokens[n:n + part.shape[0]] = part
             runs[i].cache = cache.view()
             runs[i].first = n
@@ -1132,7 +1167,9 @@ cdef class Engine:
             raise ValueError(f"logits must be [{wanted.shape[0]}, {self.n_vocab}]")
         threads = max(1, min(threads, 256))
         # Segments grow with the context; reserve in steps, so that a growing cache rarely asks.
-        self._reserve(workspace, max(n, wanted.shape[0]), threads, (n_segments + 15) // 16 * 16, n_singles)
+        self._reserve(
+            workspace, max(n, wanted.shape[0]), threads, (n_segments + 15) // 16 * 16, n_singles
+        )
         memset(&call, 0, sizeof(call))
         memset(workspace.counters, 0, 2 * self.n_operations * sizeof(int))
         call.operations = self.operations

@@ -58,12 +58,12 @@ cdef class TupleGroups:
 
     cdef tuple _pull(self):
         """Return the next group, or None at the end; a short last group ends the source."""
-        cdef Py_ssize_t n_kept = 0, n = 0, i
+        cdef Py_ssize_t n_kept = 0, n = 0, i, _i
         cdef PyObject* item
         cdef tuple group
         cdef list items
         if self._previous is not None:
-            for i in range(self._stride - self._size):
+            for _i in range(self._stride - self._size):
                 item = PyIter_Next(self._source)
                 if item is NULL:
                     return None
@@ -99,7 +99,7 @@ cdef class TupleGroups:
         return group
 
     cdef tuple _finish(self, list items, Py_ssize_t n_kept):
-        """Make the short last group of `items`, of which the first `n_kept` were in the one before."""
+        """Make the short last group of `items`, whose first `n_kept` were in the one before."""
         if len(items) == n_kept or self._last == DROP:
             return None
         if self._last == PAD:

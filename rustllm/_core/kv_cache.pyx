@@ -56,7 +56,9 @@ cdef class KVCache:
         try:
             self.mapping = mmap.mmap(-1, size, **flags)
         except (OSError, OverflowError) as error:
-            raise MemoryError(f"{size} bytes for a cache of {context} positions: {error}") from error
+            raise MemoryError(
+                f"{size} bytes for a cache of {context} positions: {error}"
+            ) from error
         PyObject_GetBuffer(self.mapping, &view, PyBUF_SIMPLE)
         self.data = <uint8_t*>view.buf
         PyBuffer_Release(&view)
@@ -100,7 +102,10 @@ cdef class KVCache:
         target = self._array()[..., : self._rows()]
         if array.shape != target.shape or array.dtype != target.dtype:
             self.position = before
-            raise ValueError(f"expected {target.dtype}{list(target.shape)}, got {array.dtype}{list(array.shape)}")
+            raise ValueError(
+                f"expected {target.dtype}{list(target.shape)}, "
+                f"got {array.dtype}{list(array.shape)}"
+            )
         target[...] = array
 
     def copy(self):

@@ -76,8 +76,8 @@ cdef class PackedMatrix:
         try:
             if <size_t>view.len != self.row_bytes * <size_t>n_rows:
                 raise ValueError(
-                    f"[{n_rows}, {n_cols}] of type {type_id} takes {self.row_bytes * n_rows} bytes, "
-                    f"not {view.len}"
+                    f"[{n_rows}, {n_cols}] of type {type_id} takes "
+                    f"{self.row_bytes * n_rows} bytes, not {view.len}"
                 )
             self.source_data = <const uint8_t*>view.buf
         finally:
@@ -144,7 +144,8 @@ cdef class PackedMatrix:
             return out
         cdef float[:, ::1] y = out
         cdef bint is_float = exact or rl_is_float(self.matrix.type) != 0
-        cdef size_t record = <size_t>(RL_ACT_FLOAT if is_float else RL_ACT_INT8) * self.matrix.n_blocks
+        cdef size_t record = <size_t>(RL_ACT_FLOAT if is_float else RL_ACT_INT8)
+        record *= self.matrix.n_blocks
         cdef float[::1] padded = np.zeros(self.matrix.n_blocks * RL_BLOCK, np.float32)
         cdef uint8_t[::1] tiles = np.empty(record * n + 64, np.uint8)
         cdef quantize_fn quantize = rl_quantize_kernel(simd_level(), is_float)
@@ -159,7 +160,10 @@ cdef class PackedMatrix:
         for c in range(n):
             start = tile_start(n, c)
             padded[:self.matrix.n_cols] = rows[c]
-            quantize(&padded[0], self.matrix.n_blocks, &tiles[record * start], tile_width(n, start), c - start)
+            quantize(
+                &padded[0], self.matrix.n_blocks, &tiles[record * start], tile_width(n, start),
+                c - start,
+            )
         product.matrix = &self.matrix
         product.tiles = &tiles[0]
         product.record = record

@@ -413,8 +413,8 @@ cdef class TokenPool:
     Notes
     -----
     A lease takes constant time. Up to 16,777,216 tokens buffers are kept when they come back;
-    larger ones go back to the system at once. When a request would exceed the limit, idle buffers of
-    other sizes are given up first.
+    larger ones go back to the system at once. When a request would exceed the limit, idle buffers
+    of other sizes are given up first.
 
     Thread safety: any number of threads may lease and release at the same time. For nogil code see
     ``pool.pxd``.
