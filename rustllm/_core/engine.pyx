@@ -274,11 +274,15 @@ cdef void _prepare(Call* call, Operation* op, int token, int thread, int n) noex
             normed[i] = 0.0
         x = normed
     if out.int8 != NULL:
-        call.linear.quantize(x, out.n_blocks, out.int8 + place * out.n_blocks * RL_ACT_INT8,
-                      tile_width(n, start), token - start)
+        call.linear.quantize(
+            x, out.n_blocks, out.int8 + place * out.n_blocks * RL_ACT_INT8,
+            tile_width(n, start), token - start,
+        )
     if out.floats != NULL:
-        call.linear.lay_out(x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
-                                 tile_width(n, start), token - start)
+        call.linear.lay_out(
+            x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
+            tile_width(n, start), token - start,
+        )
     if out.fine != NULL:
         _prepare_fine(call, out, x, token, thread, n, normed)
 
