@@ -122,7 +122,8 @@ cdef struct Job:
     const Coder* coder
     Item* items
     Py_ssize_t n
-    Py_ssize_t next             # item to take, atomically
+    Py_ssize_t next[MAX_THREADS]    # item of each share to take, atomically ...
+    Py_ssize_t last[MAX_THREADS]    # ... and where the share ends
     Py_ssize_t grain
     const uint8_t* whole        # the text that items are parts of, or NULL
     Py_ssize_t whole_bytes
@@ -179,12 +180,20 @@ cdef void* work(void* argument) noexcept nogil:
     cdef Job* job = worker.job
     cdef Workspace* space = job.space[worker.index]
     cdef Py_ssize_t at, i, done = 0
-    cdef int status
+    cdef int status, share = worker.index, shares = 0
     while True:
-        at = rl_add(&job.next, job.grain)
-        if at >= job.n or rl_read(&job.status) == CANCELLED:
+        # First the thread's own share, so that a second call over the same texts finds them in the
+        # same caches; then what is left of the others'.
+        at = rl_add(&job.next[share], job.grain)
+        if rl_read(&job.status) == CANCELLED:
             return NULL
-        for i in range(at, min(at + job.grain, job.n)):
+        if at >= job.last[share]:
+            shares += 1
+            if shares == job.n_workers:
+                return NULL
+            share = (share + 1) % job.n_workers
+            continue
+        for i in range(at, min(at + job.grain, job.last[share])):
             job.items[i].worker = worker.index
             status = encode_item(job, space, &job.items[i])
             done += job.items[i].count
@@ -216,12 +225,27 @@ cdef bint has_signal() noexcept:
 cdef list pending = []
 
 
+cdef void share_out(Job* job, int threads) noexcept nogil:
+    # Consecutive items, of about as many characters for each thread.
+    cdef Py_ssize_t total = 0, size = 0, at = 0, i
+    cdef int share
+    for i in range(job.n):
+        total += job.items[i].view.length + job.items[i].stop - job.items[i].at + 1
+    for share in range(threads):
+        job.next[share] = at
+        while at < job.n and (share == threads - 1 or size * threads < total * (share + 1)):
+            size += job.items[at].view.length + job.items[at].stop - job.items[at].at + 1
+            at += 1
+        job.last[share] = at
+
+
 cdef int run_job(Encoder encoder, Job* job, int threads) except? -1:
     cdef Worker workers[MAX_THREADS]
     cdef int i, started = 1
     threads = max(1, min(threads, MAX_THREADS, <int>min(job.n, <Py_ssize_t>MAX_THREADS)))
     job.refused = job.n
-    job.grain = max(<Py_ssize_t>1, min(<Py_ssize_t>64, job.n // (threads * 16)))
+    job.grain = max(<Py_ssize_t>1, min(<Py_ssize_t>64, job.n // (threads * 32)))
+    share_out(job, threads)
     for i in range(threads):
         job.space[i] = encoder.take()
         if job.space[i] is NULL:
@@ -587,6 +611,7 @@ cdef class Encoder:
                 cut = n
                 if n - at > PART and job.n < most - 1:
                     cut = find_safe_cut(text, at + PART, n, PART)
+                items[job.n].view.length = 0
                 items[job.n].at = at
                 items[job.n].stop = cut
                 job.n += 1
@@ -635,6 +660,8 @@ cdef class Encoder:
         try:
             for i in range(n):
                 view_text(held[i], &items[i].view)
+                items[i].at = 0
+                items[i].stop = 0
                 size += items[i].view.length
             if threads <= 0:
                 threads = processors()
@@ -893,6 +920,8 @@ cdef int encode_range(
                     rl_prefetch(line[i])
                 else:
                     line[i] = NULL
+                    low[i] = hash_bytes(base + start, n) if n <= MAX_LONG_BYTES else 0
+                    rl_prefetch(space.long_entry + 2 * (low[i] >> (65 - LONG_BITS)))
                 start = ends[first + i]
             start = ends[first - 1] if first else 0
             for i in range(many):
@@ -909,7 +938,7 @@ cdef int encode_range(
                     else:
                         count = miss_short(&coder.bpe, space, line[i], base + start, n, a, b, out)
                 else:
-                    count = encode_long(&coder.bpe, space, base + start, n, out)
+                    count = encode_long(&coder.bpe, space, base + start, n, low[i], out)
                 if count < 0:
                     return <int>count
                 out += count
@@ -1018,7 +1047,7 @@ cdef Py_ssize_t miss_short(
             count = out[0] >> 29
             out[0] &= ID_MASK
             return count
-    count = encode_long(bpe, space, p, n, out)
+    count = encode_long(bpe, space, p, n, hash_bytes(p, n), out)
     if count < 0 or count > 4:
         return count
     if line[1].high and not other[1].high:
@@ -1033,16 +1062,16 @@ cdef Py_ssize_t miss_short(
 
 
 cdef Py_ssize_t encode_long(
-    const Bpe* bpe, Workspace* space, const uint8_t* p, Py_ssize_t n, uint32_t* out
+    const Bpe* bpe, Workspace* space, const uint8_t* p, Py_ssize_t n, uint64_t h, uint32_t* out
 ) noexcept nogil:
-    cdef uint64_t h
+    # `h` is the hash of the pretoken.
     cdef LongEntry* entry
     cdef LongEntry* pair
     cdef Py_ssize_t count, words, i
     if n > MAX_LONG_BYTES:
         return bpe_encode(bpe, &space.merge, p, n, out)
-    h = hash_bytes(p, n)
-    if bpe.whole:
+    # Most short pretokens that are not cached are tokens; hardly any long one is.
+    if bpe.whole and n <= 15:
         out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
         if out[0] != NO_ID:
             return 1
@@ -1053,7 +1082,12 @@ cdef Py_ssize_t encode_long(
             if memcmp(space.words + entry.at + entry.n_ids, p, n) == 0:
                 memcpy(out, space.words + entry.at, entry.n_ids * sizeof(uint32_t))
                 return entry.n_ids
-    count = bpe_merge(bpe, &space.merge, p, n, out)
+    count = 0
+    if bpe.whole and n > 15:
+        out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
+        count = out[0] != NO_ID
+    if count == 0:
+        count = bpe_merge(bpe, &space.merge, p, n, out)
     if count < 0:
         return count
     words = count + (n + 3) // 4

@@ -12,6 +12,12 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 
+cdef extern from "transcode.h" nogil:
+    Py_ssize_t rl_units_to_utf8(
+        const uint16_t* s, Py_ssize_t n, uint8_t* out, Py_ssize_t* used
+    ) noexcept
+
+
 cdef int view_text(object text, TextView* view) except -1:
     if not PyUnicode_Check(text):
         raise TypeError(f"expected str, got {type(text).__name__}")
@@ -66,31 +72,21 @@ cdef Py_ssize_t latin1_to_utf8(const uint8_t* s, Py_ssize_t n, uint8_t* out) noe
 
 
 cdef Py_ssize_t ucs2_to_utf8(const uint16_t* s, Py_ssize_t n, uint8_t* out) noexcept nogil:
-    cdef uint8_t* start = out
-    cdef Py_ssize_t i = 0
-    cdef uint64_t a, b
+    cdef Py_ssize_t i = 0, used = 0
     cdef uint32_t c, low
-    while i < n:
-        if i + 8 <= n:
-            memcpy(&a, s + i, 8)
-            memcpy(&b, s + i + 4, 8)
-            if (a | b) & <uint64_t>0xFF80FF80FF80FF80ULL == 0:
-                for low in range(8):
-                    out[low] = <uint8_t>s[i + low]
-                out += 8
-                i += 8
-                continue
+    while True:
+        i += rl_units_to_utf8(s + i, n - i, out + used, &used)
+        if i >= n:
+            return used
         c = s[i]
         i += 1
-        if c >= 0xD800 and c < 0xE000:
-            low = s[i] if i < n else 0
-            if c < 0xDC00 and low >= 0xDC00 and low < 0xE000:
-                c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00)
-                i += 1
-            else:
-                c = 0xFFFD
-        out = put(out, c)
-    return out - start
+        low = s[i] if i < n else 0
+        if c < 0xDC00 and low >= 0xDC00 and low < 0xE000:
+            c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00)
+            i += 1
+        else:
+            c = 0xFFFD
+        used = put(out + used, c) - out
 
 
 cdef Py_ssize_t ucs4_to_utf8(const uint32_t* s, Py_ssize_t n, uint8_t* out) noexcept nogil:

@@ -14,6 +14,7 @@ from rustllm.errors import (
     DisallowedSpecialTokenError,
     TokenizerError,
     UnknownTokenError,
+    UnsupportedError,
 )
 from rustllm.traits import Token, Tokenizer
 
@@ -301,6 +302,68 @@ class BpeTokenizer(Tokenizer[Token]):
             self._batch(self._encoder.count_batch, texts, num_threads, _NONE, ()),
         )
 
+    def encode_with_offsets(self, text: str) -> tuple[TokenArray, OffsetArray]:
+        import numpy as np
+
+        from rustllm._core.text import utf8
+
+        ids = self._encode_ordinary_to_numpy(text)
+        parts = self._encoder.parts
+        data = utf8(text)
+        added = 0
+        if parts["spaces"]:
+            data = data.replace("\u2581".encode(), b" ")
+            added = 1 if parts["prefix"] and data else 0
+            data = b" " * added + data
+        lengths = np.diff(np.asarray(parts["offsets"], dtype=np.int64))[ids]
+        ends = np.cumsum(lengths)
+        if (int(ends[-1]) if len(ends) else 0) != len(data):
+            raise UnsupportedError(f"the ids of {self._name} do not spell the text they came from")
+        # Character of each byte: one less than the number of first bytes so far.
+        leading = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
+        character = np.cumsum(leading, dtype=np.int64) - 1 - added
+        offsets = np.zeros((len(ids), 2), dtype=np.int64)
+        if len(ids):
+            offsets[:, 0] = np.maximum(character[ends - lengths], 0)
+            offsets[:, 1] = character[ends - 1] + 1
+        return ids, offsets
+
+    def encode_with_unstable(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
+        disallowed_special: Specials = "all",
+    ) -> tuple[list[int], list[list[int]]]:
+        """Encode a text that may go on.
+
+        Returns
+        -------
+        certain : list of int
+            Ids that stay whatever follows.
+        completions : list of list of int
+            Ways in which the rest may be encoded, each just long enough to hold it.
+
+        Notes
+        -----
+        As in tiktoken, which does not promise what this gives to stay. Far slower than `encode`.
+        """
+        from rustllm.tokenizers.unstable import completions_of, split_unstable
+
+        ids = self.encode(
+            text, allowed_special=allowed_special, disallowed_special=disallowed_special
+        )
+        allowed = self._special.keys() if allowed_special == "all" else set(allowed_special)
+        tail, after = text, 0
+        for token in allowed & self._special.keys():
+            after = max(after, text.rfind(token) + len(token) if token in text else 0)
+        tail = text[after:]
+        certain, rest = split_unstable(self, ids, tail)
+        if not rest:
+            return certain, []
+        found = completions_of(self, self.token_byte_values(), rest)
+        return certain, [list(sequence) for sequence in sorted(found)]
+
     # -- ids to text ----------------------------------------------------------------------------
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -336,6 +399,66 @@ class BpeTokenizer(Tokenizer[Token]):
     def decode_single_token_bytes(self, token: int) -> bytes:
         """Bytes of one id; UnknownTokenError when it is not in use."""
         return self.id_to_bytes(token)
+
+    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
+        """Text of `ids` and the index of the character in which each begins.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            The bytes are not UTF-8.
+        """
+        pieces = self.decode_tokens_bytes(ids)
+        offsets = []
+        n = 0
+        for piece in pieces:
+            # A token that begins inside a character belongs to that one.
+            offsets.append(max(0, n - (0x80 <= piece[0] < 0xC0)))
+            n += sum(not 0x80 <= byte < 0xC0 for byte in piece)
+        return b"".join(pieces).decode("utf-8", "strict"), offsets
+
+    def decode_batch(
+        self,
+        batch: Iterable[Iterable[int]],
+        errors: str = "replace",
+        num_threads: int | None = None,
+    ) -> list[str]:
+        return [self.decode(ids, errors) for ids in batch]
+
+    def decode_bytes_batch(
+        self, batch: Iterable[Iterable[int]], num_threads: int | None = None
+    ) -> list[bytes]:
+        """Bytes of each sequence of ids. `num_threads` is tiktoken's; one thread is faster."""
+        return [self.decode_bytes(ids) for ids in batch]
+
+    def token_byte_values(self) -> list[bytes]:
+        """Bytes of every token that text can give, sorted."""
+        import numpy as np
+
+        blob, ends = self._encoder.tables()
+        bounds = ends.tolist()
+        used = np.flatnonzero(np.diff(ends)).tolist()
+        listed = self._encoder.is_listed
+        return sorted(blob[bounds[id] : bounds[id + 1]] for id in used if listed(id))
+
+    def _encode_single_piece(self, text_or_bytes: str | bytes) -> list[int]:
+        data = text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes
+        return cast("list[int]", self._encoder.encode_piece(data).tolist())
+
+    def _encode_only_native_bpe(self, text: str) -> list[int]:
+        return self.encode_ordinary(text)
+
+    def _encode_bytes(self, data: bytes) -> list[int]:
+        try:
+            return self.encode_ordinary(data.decode())
+        except UnicodeDecodeError as error:
+            # As tiktoken: what follows the valid text belongs to its last pretoken.
+            from rustllm.tokenizers.unstable import split_unstable
+
+            text = data[: error.start].decode()
+            certain, rest = split_unstable(self, self.encode_ordinary(text), text)
+            last = self._encoder.encode_piece(rest + data[error.start :])
+            return certain + cast("list[int]", last.tolist())
 
     def _unknown(self, id: object) -> UnknownTokenError:
         return UnknownTokenError(

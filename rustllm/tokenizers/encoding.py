@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rustllm._core.split import EXPRESSIONS
+from rustllm._core.split import EXPRESSIONS, NAMES
 from rustllm.errors import ArgumentError, UnsupportedError
 from rustllm.tokenizers.bpe import BpeTokenizer
 from rustllm.tokenizers.tiktoken_format import encoder_from_ranks
+
+if TYPE_CHECKING:
+    from rustllm.types import PathLikeStr
 
 __all__ = ["Encoding", "pattern_of_expression"]
 
@@ -114,3 +118,30 @@ class Encoding(BpeTokenizer):
                     f"explicit_n_vocab is {explicit_n_vocab}, but there are {count} tokens and the "
                     f"largest id is {self.max_token_value}"
                 )
+
+    @property
+    def _mergeable_ranks(self) -> dict[bytes, int]:
+        blob, ends = self._encoder.tables()
+        bounds = ends.tolist()
+        order = np.asarray(self._encoder.parts["order"]).tolist()
+        return {blob[bounds[id] : bounds[id + 1]]: id for id in order}
+
+    @property
+    def _special_tokens(self) -> dict[str, int]:
+        return dict(self.special_tokens)
+
+    @property
+    def _pat_str(self) -> str:
+        return EXPRESSIONS[NAMES[self._encoder.parts["pattern"]]][0]
+
+    def save(self, path: PathLikeStr) -> None:
+        """Write the ranks to `path` as tiktoken's files hold them.
+
+        Such a file has neither special tokens nor a pattern: `get_encoding` with `vocab=` adds
+        those of a name.
+        """
+        from rustllm.loaders.atomic import atomic_writer
+        from rustllm.tokenizers.tiktoken_format import write_ranks
+
+        with atomic_writer(path) as out:
+            out.write(write_ranks(self._mergeable_ranks))

@@ -253,3 +253,47 @@ def test_a_megabyte_of_one_thing_takes_no_time_to_speak_of(piece):
     enc = rustllm.get_encoding("cl100k_base", vocab=RANKS / "cl100k_base.tiktoken")
     text = piece * (1_000_000 // len(piece.encode()))
     assert enc.decode(enc.encode_to_numpy(text)) == text
+
+
+def test_every_name_of_tiktokens_class_is_there(ours):
+    tiktoken = pytest.importorskip("tiktoken")
+    for name in dir(tiktoken.Encoding):
+        if not name.startswith("__"):
+            assert hasattr(ours, name), name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hello fanta", "hello ", "a\n\n", " \n ", "naï", "中", "x<|endoftext|>", "x<|endoftext|>y"],
+)
+def test_unstable_encoding_is_that_of_tiktoken(ours, theirs, text):
+    certain, completions = ours.encode_with_unstable(text, allowed_special="all")
+    want_certain, want = theirs.encode_with_unstable(text, allowed_special="all")
+    assert certain == want_certain
+    assert sorted(completions) == sorted(map(list, want))
+
+
+def test_offsets_say_where_each_token_begins(ours, theirs):
+    text = "naïve 中文 🏃‍♂️ don't stop"
+    ids = theirs.encode_ordinary(text)
+    assert ours.decode_with_offsets(ids) == theirs.decode_with_offsets(ids)
+    array, offsets = ours.encode_with_offsets(text)
+    assert array.tolist() == ids
+    assert offsets[:, 0].tolist() == theirs.decode_with_offsets(ids)[1]
+    assert offsets[-1, 1] == len(text)
+
+
+def test_saving_and_loading_again(ours, tmp_path):
+    path = tmp_path / f"{ours.name}.tiktoken"
+    ours.save(path)
+    assert path.read_bytes() == (RANKS / path.name).read_bytes()
+    again = rustllm.load_tokenizer(path)
+    assert again.encode("Hello world") == ours.encode("Hello world")
+
+
+def test_what_tiktoken_keeps_private_is_there_too(ours, theirs):
+    assert ours._mergeable_ranks == theirs._mergeable_ranks
+    assert ours.token_byte_values() == sorted(theirs.token_byte_values())
+    assert ours._encode_bytes(b" \xec\x8b\xa4\xed") == theirs._encode_bytes(b" \xec\x8b\xa4\xed")
+    assert ours._encode_single_piece("hello") == theirs._encode_single_piece("hello")
+    assert ours.decode_bytes_batch([[5, 6]]) == theirs.decode_bytes_batch([[5, 6]])
