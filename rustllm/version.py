@@ -9,7 +9,7 @@ run time.
 from __future__ import annotations
 
 import re
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Any
 
 from rustllm.errors import VersionError
@@ -208,6 +208,11 @@ def _sort_key(
     return epoch, _trim(release), stage, post_key, dev_key
 
 
+@lru_cache(maxsize=512)
+def _parse(text: str) -> Version:
+    return Version(text)
+
+
 class _Clause:
     """One comparison of a range, such as ``>=1.2``."""
 
@@ -283,6 +288,11 @@ class _Clause:
         return f"{self.operator}{text}{'.*' if wild else ''}"
 
 
+@lru_cache(maxsize=512)
+def _clause(operator: str, text: str) -> _Clause:
+    return _Clause(operator, text)
+
+
 class VersionRange:
     """A set of versions, such as ``">=1.2,<2"``.
 
@@ -334,7 +344,7 @@ class VersionRange:
                     f"{piece!r} is not a version comparison",
                     hint="write an operator and a version, as in >=1.2,<2",
                 )
-            clauses.append(_Clause(match[1], match[2]))
+            clauses.append(_clause(match[1], match[2]))
         object.__setattr__(self, "_clauses", tuple(clauses))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -354,7 +364,8 @@ class VersionRange:
         bool
         """
         written = str(version).strip()
-        parsed = version if isinstance(version, Version) else Version(version)
+        parse = _parse if isinstance(version, str) else Version  # which refuses what is no text
+        parsed = version if isinstance(version, Version) else parse(version)
         if not prereleases and parsed.is_prerelease:
             return False
         return all(clause.admits(parsed, written) for clause in self._clauses)

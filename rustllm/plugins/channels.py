@@ -158,7 +158,7 @@ class Channel(Generic[T]):
     def _renew_locks(self) -> None:
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._n_blocked = 0
+        self._room_wanted = False  # a publisher waits and has not been woken yet
         for subscription in self._subscriptions:
             subscription._items = threading.Condition(self._lock)
             subscription._n_waiting = 0
@@ -256,11 +256,8 @@ class Channel(Generic[T]):
                     channel=self.name,
                     seconds=timeout,
                 )
-            self._n_blocked += 1
-            try:
-                self._room.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
-            finally:
-                self._n_blocked -= 1
+            self._room_wanted = True
+            self._room.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
         return self._subscriptions
 
     def subscribe(
@@ -380,7 +377,8 @@ class Subscription(Generic[T]):
                 self._wait_for_item(timeout)
             item = queue.popleft()
             self._delivered += 1
-            if channel._n_blocked:
+            if channel._room_wanted:
+                channel._room_wanted = False
                 channel._room.notify_all()
             return item
 
