@@ -12,7 +12,9 @@ from rustllm.loaders.base import Loader
 from rustllm.loaders.detect import FileFormat, detect_format
 from rustllm.loaders.mapped import MappedFile, file_error
 from rustllm.loaders.records import RecordStream
+from rustllm.loaders.sources import open_bytes
 from rustllm.loaders.text import TextStream, read_text, stream_text
+from rustllm.plugins.builtin import for_file, lookup
 
 __all__ = ["ArrayFile", "BytesFile", "RecordFile", "TableFile", "TextFile", "open_file"]
 
@@ -79,14 +81,15 @@ def open_file(path: str | PathLike[str], **options: Any) -> Loader:
             path=name,
             hint="decompress it first",
         )
-    if kind == "gguf":
-        from rustllm.loaders.gguf import GGUFFile
-
-        return GGUFFile(name, **options)
-    if kind == "safetensors":
-        from rustllm.loaders.safetensors import SafetensorsFile
-
-        return SafetensorsFile(name, **options)
+    if kind in ("gguf", "safetensors"):
+        opened: Loader = lookup("loader", kind)(name, **options)
+        return opened
+    if kind in ("text", "binary"):  # the content says no more; a plugin may know what it means
+        with open_bytes(name) as (stream, _):
+            open_it = for_file("loader", name, stream.read(64))
+        if open_it is not None:
+            found: Loader = open_it(name, **options)
+            return found
     if kind == "npy":
         return ArrayFile(name, told, **options)
     if kind in ("parquet", "arrow"):

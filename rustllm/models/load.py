@@ -105,15 +105,15 @@ def _bos_id(file: GGUFFile) -> int | None:
 
 
 def architecture(name: str, path: Path | None = None) -> Any:
-    """Return the function that writes the plan of an architecture."""
-    from importlib import import_module
+    """Return the function that writes the plan of an architecture, built in or a plugin's."""
+    from rustllm.plugins import lookup
 
-    known = ("llama", "gemma3")
-    if name not in known:
+    try:
+        return lookup("architecture", name)
+    except UnsupportedError as error:
         raise UnsupportedError(
             f"the architecture {name!r} is not supported",
             path=path,
             key="general.architecture",
-            hint=f"supported: {', '.join(known)}",
-        )
-    return import_module(f"rustllm.models.{name}").plan
+            hint=error.hint,
+        ) from None

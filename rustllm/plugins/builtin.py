@@ -9,6 +9,7 @@ the user's back.
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,19 @@ from rustllm.plugins.manager import PluginManager
 from rustllm.plugins.manifest import FILE_NAME, read_manifest
 from rustllm.plugins.registry import Provider, Registry
 
-__all__ = ["built_in_candidates", "default_manager", "lookup", "make_manager", "names", "providers"]
+__all__ = [
+    "built_in_candidates",
+    "default_manager",
+    "for_file",
+    "lookup",
+    "make_manager",
+    "names",
+    "providers",
+]
 
 # The floors that offer something; each holds a manifest.
 FLOORS = ("loaders", "tokenizers", "models")
+_BUILT_IN_IDS = frozenset(f"rustllm.{floor}" for floor in FLOORS)
 
 _lock = threading.Lock()
 _manager: PluginManager | None = None
@@ -156,6 +166,53 @@ def providers(kind: str) -> tuple[Provider, ...]:
                     "left out of a choice", kind=kind, name=name, error=error
                 )
     return manager.registry.providers(kind)
+
+
+def for_file(kind: str, path: str | os.PathLike[str], head: bytes) -> Any:
+    """Return what an installed plugin offers for a file that nothing built in knows, or None.
+
+    Parameters
+    ----------
+    kind : str
+        ``"loader"`` or ``"tokenizer_format"``.
+    path : path
+        Its ending is compared with the provider's ``suffixes``.
+    head : bytes
+        The beginning of the content, compared with the provider's ``magic`` (hexadecimal), which
+        counts for more than a name.
+
+    Raises
+    ------
+    PluginError
+        The plugin that fits cannot run.
+    """
+    manager = discover_all()
+    name = os.fspath(path).lower()
+    by_name = None
+    for plugin, provision in manager.provisions(kind):
+        if plugin in _BUILT_IN_IDS:
+            continue
+        magic = provision.metadata.get("magic")
+        if isinstance(magic, str) and _starts_with(head, magic):
+            return manager.get(kind, provision.name)
+        suffixes = provision.metadata.get("suffixes", ())
+        if by_name is None and magic is None and _ends_with(name, suffixes):
+            by_name = provision.name
+    return None if by_name is None else manager.get(kind, by_name)
+
+
+def _ends_with(name: str, suffixes: Any) -> bool:
+    if not isinstance(suffixes, list | tuple):
+        return False
+    return any(isinstance(end, str) and end and name.endswith(end.lower()) for end in suffixes)
+
+
+def _starts_with(head: bytes, magic: str) -> bool:
+    try:
+        expected = bytes.fromhex(magic)
+    except ValueError:
+        return False
+    return bool(expected) and head.startswith(expected)
 
 
 def _forget_manager() -> None:

@@ -20,7 +20,7 @@ from rustllm.plugins.claims import Claims
 from rustllm.plugins.discovery import Candidate, Problem, find_in_folder, find_installed
 from rustllm.plugins.forks import renew_after_fork
 from rustllm.plugins.lifecycle import LIVE, State
-from rustllm.plugins.manifest import Manifest, parse_manifest
+from rustllm.plugins.manifest import Manifest, Provision, parse_manifest
 from rustllm.plugins.records import PluginInfo, Record, describe_error
 from rustllm.plugins.registry import Registry
 from rustllm.plugins.resolver import Refusal, Resolution, resolve
@@ -327,15 +327,19 @@ class Catalog:
         """Return where a plugin was found and its manifest."""
         return self._record(plugin).candidate
 
-    def announced(self, kind: str) -> tuple[str, ...]:
-        """Return every name of `kind` that any plugin says it offers, running or not."""
+    def provisions(self, kind: str) -> tuple[tuple[str, Provision], ...]:
+        """Return what plugins say they offer of `kind`, with their ids, sorted by id."""
         with self._lock:
-            names = {
-                provision.name
-                for record in self._records.values()
+            return tuple(
+                (plugin, provision)
+                for plugin, record in sorted(self._records.items())
                 for provision in record.manifest.provides
                 if provision.kind == kind
-            }
+            )
+
+    def announced(self, kind: str) -> tuple[str, ...]:
+        """Return every name of `kind` that any plugin says it offers, running or not."""
+        names = {provision.name for _, provision in self.provisions(kind)}
         return tuple(sorted(names.union(self.registry.names(kind))))
 
 

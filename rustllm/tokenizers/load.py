@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rustllm.errors import FileAccessError, FileMissingError, UnsupportedError
+from rustllm.plugins.builtin import for_file, lookup
 from rustllm.traits import Tokenizer
 
 if TYPE_CHECKING:
     from rustllm.types import PathLikeStr
 
-__all__ = ["load_tokenizer"]
+__all__ = ["load_tokenizer", "open_gguf", "open_ranks"]
 
 _IN_FOLDER = ("tokenizer.json", "tekken.json", "tokenizer.model", "vocab.json")
 
@@ -60,19 +61,24 @@ def load_tokenizer(path: PathLikeStr, **options: Any) -> Tokenizer[Any]:
             os.strerror(error.errno or 0), path=str(place), errno=error.errno
         ) from None
     if head[:4] == b"GGUF":
-        from rustllm.loaders.gguf import GGUFFile
-        from rustllm.tokenizers.gguf import tokenizer_from_gguf
-
-        with GGUFFile(place) as gguf:
-            return tokenizer_from_gguf(gguf)
-    if head.lstrip()[:1] == b"{":
-        return _json(place, options)
-    if _looks_like_ranks(head):
-        return _ranks(place, options)
-    if head[:1] == b"\n":  # field 1 of a message: the first piece
-        from rustllm.tokenizers.sentencepiece import load_sentencepiece
-
-        return load_sentencepiece(place)
+        kind = "gguf"
+    elif head.lstrip()[:1] == b"{":
+        kind = "tokenizer-json"
+    elif _looks_like_ranks(head):
+        kind = "tiktoken"
+    elif head[:1] == b"\n":  # field 1 of a message: the first piece
+        kind = "sentencepiece"
+    else:
+        kind = None
+    if kind is not None:
+        open_it = lookup("tokenizer_format", kind)
+    else:
+        open_it = for_file("tokenizer_format", place, head)
+    if open_it is not None:
+        if kind in ("gguf", "sentencepiece"):  # these say everything themselves
+            options = {}
+        tokenizer: Tokenizer[Any] = open_it(place, **options)
+        return tokenizer
     raise UnsupportedError(
         "this is no tokenizer file that rustllm knows",
         path=str(place),
@@ -85,22 +91,25 @@ def _looks_like_ranks(head: bytes) -> bool:
     return len(first) == 2 and first[1].isdigit()
 
 
-def _ranks(place: Path, options: dict[str, Any]) -> Tokenizer[Any]:
+def open_ranks(path: PathLikeStr, *, encoding: str | None = None) -> Tokenizer[Any]:
+    """Open tiktoken ranks as the encoding called `encoding`, or called as the file is."""
     from rustllm.tokenizers.registry import get_encoding, list_encoding_names
 
-    name = options.get("encoding")
-    if name is None:
-        name = place.name.split(".")[0]
-        if name not in list_encoding_names():
-            raise UnsupportedError(
-                "ranks alone do not say how text is cut, and this name is no known encoding",
-                path=str(place),
-                hint=f"pass encoding=, one of {', '.join(list_encoding_names())}",
-            )
+    place = Path(path)
+    name = place.name.split(".")[0] if encoding is None else encoding
+    if encoding is None and name not in list_encoding_names():
+        raise UnsupportedError(
+            "ranks alone do not say how text is cut, and this name is no known encoding",
+            path=str(place),
+            hint=f"pass encoding=, one of {', '.join(list_encoding_names())}",
+        )
     return get_encoding(name, vocab=place)
 
 
-def _json(place: Path, options: dict[str, Any]) -> Tokenizer[Any]:
-    from rustllm.tokenizers.tokenizer_json import load
+def open_gguf(path: PathLikeStr) -> Tokenizer[Any]:
+    """Open the tokenizer inside a GGUF file."""
+    from rustllm.loaders.gguf import GGUFFile
+    from rustllm.tokenizers.gguf import tokenizer_from_gguf
 
-    return load(place, **options)
+    with GGUFFile(path) as gguf:
+        return tokenizer_from_gguf(gguf)

@@ -127,3 +127,57 @@ def test_eight_threads_get_the_same_manager():
     for thread in threads:
         thread.join(30)
     assert len(set(found)) == 1
+
+
+LOADER = """
+class Opened:
+    def __init__(self, path, **options):
+        self.path, self.options = path, options
+
+
+def tokenizer(path, **options):
+    from rustllm.testing import ByteTokenizer
+
+    return ByteTokenizer()
+"""
+
+
+def test_files_that_nothing_built_in_knows_are_offered_to_plugins(tmp_path, monkeypatch):
+    from rustllm.loaders.opening import open_file
+    from rustllm.tokenizers import load_tokenizer
+
+    provides = (
+        '[[provides]]\nkind = "loader"\nname = "odd"\nentry = "code:Opened"\nmagic = "0bad"\n'
+        '[[provides]]\nkind = "loader"\nname = "named"\nentry = "code:Opened"\n'
+        'suffixes = [".odd"]\n'
+        '[[provides]]\nkind = "tokenizer_format"\nname = "odd"\nentry = "code:tokenizer"\n'
+        'magic = "0bad"\n'
+        '[[provides]]\nkind = "loader"\nname = "broken"\nentry = "code:Opened"\nmagic = "xy"\n'
+    )
+    write_plugin(tmp_path / "p", "third.files", LOADER, extra=provides)
+    binary, named, other = (tmp_path / name for name in ("a.bin", "b.odd", "c.bin"))
+    binary.write_bytes(b"\x0b\xad\x00\x01" * 8)
+    named.write_text("plain words")
+    other.write_bytes(b"\x00\x01\x02\x03" * 8)
+    assert type(open_file(binary)).__name__ != "Opened"
+    with pytest.raises(UnsupportedError):
+        load_tokenizer(binary)
+    builtin._forget_manager()
+    monkeypatch.setenv("RUSTLLM_PLUGINS_PATHS", str(tmp_path / "p"))
+    assert open_file(binary, mmap=False).options == {"mmap": False}
+    assert type(open_file(named)).__name__ == "Opened"
+    assert type(open_file(other)).__name__ != "Opened"
+    assert load_tokenizer(binary).encode("a") == [97]
+
+
+def test_an_architecture_comes_from_a_plugin_and_an_unknown_one_is_named(tmp_path, monkeypatch):
+    from rustllm.models.load import architecture
+
+    provides = '[[provides]]\nkind = "architecture"\nname = "mine"\nentry = "code:plan"\n'
+    write_plugin(tmp_path / "p", "third.arch", "def plan(config): return 1\n", extra=provides)
+    monkeypatch.setenv("RUSTLLM_PLUGINS_PATHS", str(tmp_path / "p"))
+    assert architecture("mine")(None) == 1
+    assert architecture("llama").__module__ == "rustllm.models.llama"
+    with pytest.raises(UnsupportedError, match="known: .*llama") as caught:
+        architecture("none")
+    assert caught.value.key == "general.architecture"
