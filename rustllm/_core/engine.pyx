@@ -16,6 +16,7 @@ from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
+from rustllm._core.arena cimport Arena
 from rustllm._core.dispatch cimport simd_level
 from rustllm._core.kv_cache cimport CacheView, KVCache, cache_keys, cache_values
 from rustllm._core.linear cimport (
@@ -63,9 +64,8 @@ cdef extern from "attention.h" nogil:
         float sum[8]
         float* out[8]
     ctypedef void (*rl_segment_fn)(rl_segment*) noexcept nogil
-    ctypedef void (*rl_merge_fn)(
-        float*, float*, float*, float, float, const float*, int
-    ) noexcept nogil
+    ctypedef void (*rl_merge_fn)(float*, float*, float*, float, float, const float*,
+                                 int) noexcept nogil
     ctypedef void (*rl_store_fn)(const float*, const float*, void*, void*, int, int,
                                  ptrdiff_t) noexcept nogil
     ctypedef void (*rl_activate_fn)(int, float*, const float*, int) noexcept nogil
@@ -225,9 +225,8 @@ cdef inline float* _row(Call* call, int buffer, int token, int thread, int n) no
     return b.base + token * b.stride
 
 
-cdef inline void _apply_norm(
-    Call* call, NormWeights* w, const float* x, int n, float* y
-) noexcept nogil:
+cdef inline void _apply_norm(Call* call, NormWeights* w, const float* x, int n,
+                             float* y) noexcept nogil:
     call.norm(x, w.weight, w.bias, w.eps, w.centre, n, y)
 
 
@@ -274,15 +273,11 @@ cdef void _prepare(Call* call, Operation* op, int token, int thread, int n) noex
             normed[i] = 0.0
         x = normed
     if out.int8 != NULL:
-        call.linear.quantize(
-            x, out.n_blocks, out.int8 + place * out.n_blocks * RL_ACT_INT8,
-            tile_width(n, start), token - start,
-        )
+        call.linear.quantize(x, out.n_blocks, out.int8 + place * out.n_blocks * RL_ACT_INT8,
+                             tile_width(n, start), token - start)
     if out.floats != NULL:
-        call.linear.lay_out(
-            x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
-            tile_width(n, start), token - start,
-        )
+        call.linear.lay_out(x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
+                            tile_width(n, start), token - start)
     if out.fine != NULL:
         _prepare_fine(call, out, x, token, thread, n, normed)
 
@@ -360,9 +355,9 @@ cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int
         g = end
 
 
-cdef void _fine_product(
-    Call* call, Operation* op, int which, int buffer, int g0, int g1, int thread, int n
-) noexcept nogil:
+cdef void _fine_product(Call* call, Operation* op, int which, int buffer, int g0, int g1,
+                        int thread,
+                        int n) noexcept nogil:
     """The same for inputs of two columns a token, whose products are added."""
     cdef const rl_matrix* m = op.matrices[which]
     cdef Prepared* a = &call.prepared[op.src]
@@ -412,9 +407,8 @@ cdef inline int _chunk(Operation* op, int total, int n_threads, int n) noexcept 
     return max(1, (total + parts - 1) // parts)
 
 
-cdef void _linear(
-    Call* call, Operation* op, int index, int thread, int n_threads, int n
-) noexcept nogil:
+cdef void _linear(Call* call, Operation* op, int index, int thread, int n_threads,
+                  int n) noexcept nogil:
     cdef int total = 0, i, g, chunk, start, stop, first
     for i in range(op.n_matrices):
         total += _groups(op.matrices[i])
@@ -432,9 +426,8 @@ cdef void _linear(
             first += _groups(op.matrices[i])
 
 
-cdef void _gated(
-    Call* call, Operation* op, int index, int thread, int n_threads, int n
-) noexcept nogil:
+cdef void _gated(Call* call, Operation* op, int index, int thread, int n_threads,
+                 int n) noexcept nogil:
     cdef int total = _groups(op.matrices[0]), g, end, start, rows, step, c
     cdef int chunk = _chunk(op, total, n_threads, n)
     cdef Buffer* gate = &call.buffers[op.outs[0]]
@@ -458,10 +451,9 @@ cdef void _gated(
 
 # ---- attention ---------------------------------------------------------------------------------
 
-cdef void _rotate(
-    Call* call, Operation* op, NormWeights* norm, const float* x, int token, int thread,
-    int n, float* scratch, float* y
-) noexcept nogil:
+cdef void _rotate(Call* call, Operation* op, NormWeights* norm, const float* x, int token,
+                  int thread,
+                  int n, float* scratch, float* y) noexcept nogil:
     """One head, normalised and rotated; dimensions up to the padded width are zero."""
     cdef RopeSpec* rope
     cdef const float* table
@@ -507,10 +499,9 @@ cdef void _store_head(Call* call, Operation* op, Run* run, int token, int head, 
         value[i] = v[i]
     for i in range(call.head_dim, call.padded_dim):
         value[i] = 0.0
-    call.store(
-        key, value, cache_keys(cache, op.layer, head), cache_values(cache, op.layer, head),
-        cache.is_half, call.padded_dim, run.position + token - run.first,
-    )
+    call.store(key, value, cache_keys(cache, op.layer, head), cache_values(cache, op.layer, head),
+               cache.is_half,
+               call.padded_dim, run.position + token - run.first)
 
 
 cdef inline int _first_visible(Operation* op, int position) noexcept nogil:
@@ -561,9 +552,8 @@ cdef void _attend_single(Call* call, Operation* op, Run* run, int single, int he
         done += s.n_queries
 
 
-cdef void _merge_single(
-    Call* call, Operation* op, Run* run, int single, int thread, int n
-) noexcept nogil:
+cdef void _merge_single(Call* call, Operation* op, Run* run, int single, int thread,
+                        int n) noexcept nogil:
     cdef float* out = _row(call, op.dst, run.first, thread, n)
     cdef float* total = call.scratch + thread * call.scratch_stride
     cdef float* part
@@ -607,9 +597,8 @@ cdef void _attend_tile(Call* call, Operation* op, Run* run, int head, int tile, 
             for i in range(count):
                 s.query[i] = (call.queries + (run.first + first + i) * call.query_stride
                               + h * call.padded_dim)
-                s.first[i] = min(
-                    SEGMENT, max(0, _first_visible(op, position + i) - segment * SEGMENT)
-                )
+                s.first[i] = min(SEGMENT, max(0, _first_visible(op,
+                                                                position + i) - segment * SEGMENT))
                 s.last[i] = max(s.first[i], min(SEGMENT, position + i + 1 - segment * SEGMENT))
                 s.out[i] = parts + i * call.padded_dim
             call.attend(&s)
@@ -638,9 +627,8 @@ cdef void _attention_units(Call* call, Operation* op, int index, int thread, int
         while unit < before + n_parts * call.n_kv_heads:
             local = unit - before
             if run.n == 1:
-                _attend_single(
-                    call, op, run, single, local // n_parts, low + local % n_parts, thread, n
-                )
+                _attend_single(call, op, run, single, local // n_parts, low + local % n_parts,
+                               thread, n)
             else:
                 # Later tiles see more: begin with them, so that the threads end together.
                 _attend_tile(call, op, run, local % call.n_kv_heads,
@@ -730,9 +718,8 @@ cdef void _run(void* context, int thread, int n_threads) noexcept nogil:
             if state:
                 team_barrier(n_threads)
             start = 0 if call.n_kept == 1 else <int>(<int64_t>call.n_kept * thread // n_threads)
-            stop = call.n_kept
-            if stop != 1:
-                stop = <int>(<int64_t>call.n_kept * (thread + 1) // n_threads)
+            stop = (1 if call.n_kept == 1
+                    else <int>(<int64_t>call.n_kept * (thread + 1) // n_threads))
             for token in range(start, stop):
                 memcpy(_row(call, op.dst, token, thread, call.n_kept),
                        _row(call, op.src, call.kept[token], thread, n),
@@ -776,8 +763,7 @@ cdef class Rows:
         self.view = source
         if self.view.shape[0] != self.table.row_bytes * n_rows:
             raise ValueError(
-                f"{self.view.shape[0]} bytes, not {n_rows} rows of {self.table.row_bytes}"
-            )
+                f"{self.view.shape[0]} bytes, not {n_rows} rows of {self.table.row_bytes}")
         self.table.rows = &self.view[0]
         self.source = source
         self.shape = (n_rows, n_cols)
@@ -788,7 +774,7 @@ cdef class Workspace:
 
     cdef Buffer* buffers
     cdef Prepared* prepared
-    cdef object arrays          # keep the memory alive
+    cdef Arena arena            # holds everything below
     cdef readonly int capacity  # tokens
     cdef readonly int n_threads
     cdef readonly int max_segments
@@ -801,13 +787,10 @@ cdef class Workspace:
     cdef int* counters
     cdef int busy
 
-    def __init__(self):
-        self.arrays = []
-
     @property
     def nbytes(self):
         """Bytes held."""
-        return sum(a.nbytes for a in self.arrays)
+        return 0 if self.arena is None else self.arena.stats.held_bytes
 
 
 cdef class Engine:
@@ -933,9 +916,7 @@ cdef class Engine:
                 op.src = prepared_ids[step.ins[0]]
                 op.n_matrices = len(step.weights)
                 if not 1 <= op.n_matrices <= MAX_MATRICES:
-                    raise ValueError(
-                        f"operation {i}: {op.n_matrices} matrices, at most {MAX_MATRICES}"
-                    )
+                    raise ValueError(f"operation {i}: more than {MAX_MATRICES} matrices")
                 op.activation = ACTIVATIONS[params["activation"]] if step.kind == "gated" else 0
                 biases = params.get("biases", (None,) * op.n_matrices)
                 for j in range(op.n_matrices):
@@ -991,9 +972,7 @@ cdef class Engine:
                 op.activation = ACTIVATIONS[params["activation"]] if step.kind == "activate" else 0
                 op.softcap = params.get("cap", 0.0)
                 if step.kind == "activate" and step.ins[0] in by_row:
-                    raise ValueError(
-                        "activate a prepared copy: the buffer is shared between threads"
-                    )
+                    raise ValueError("activate a copy: the buffer is shared between threads")
             if op.kind in (EMBED, ADD, GATHER, ATTENTION):
                 self._private[op.dst] = True
         for name in by_row:
@@ -1013,9 +992,7 @@ cdef class Engine:
         self.rope_width = 0
         for i, rope in enumerate(ropes):
             if rope.n_dims < 2 or rope.n_dims % 2 or rope.n_dims > self.plan.head_dim:
-                raise ValueError(
-                    f"{rope.n_dims} rotating dimensions in a head of {self.plan.head_dim}"
-                )
+                raise ValueError(f"{rope.n_dims} of {self.plan.head_dim} dimensions cannot rotate")
             spec = &self.ropes[i]
             spec.n_dims = rope.n_dims
             spec.halves = rope.halves
@@ -1030,9 +1007,8 @@ cdef class Engine:
             self.rope_width += rope.n_dims
         return 0
 
-    cdef int _reserve(
-        self, Workspace w, int n, int n_threads, int n_segments, int n_singles
-    ) except -1:
+    cdef int _reserve(self, Workspace w, int n, int n_threads, int n_segments,
+                      int n_singles) except -1:
         """Make the workspace large enough for a call."""
         cdef int i, padded = (self.plan.head_dim + 15) // 16 * 16
         if (w.capacity >= n and w.n_threads >= n_threads and w.max_segments >= n_segments
@@ -1043,13 +1019,14 @@ cdef class Engine:
         n_segments = max(n_segments, w.max_segments)
         n_singles = max(n_singles, w.max_singles)
         rows = max(n, n_threads)
-        arrays = []
+        cdef Arena arena = Arena(chunk_size=1 << 20)
 
         def take(size_t n_bytes):
-            a = np.zeros(n_bytes + 128, np.uint8)
-            arrays.append(a)
-            cdef uint8_t[::1] view = a
-            return (<size_t>&view[0] + 63) // 64 * 64
+            cdef void* memory = arena.alloc_raw(n_bytes, 64)
+            if memory == NULL:
+                raise MemoryError(f"{n_bytes} bytes of scratch memory for {n} tokens")
+            memset(memory, 0, n_bytes)
+            return <size_t>memory
 
         cdef Buffer* buffers = <Buffer*><size_t>take(len(self._widths) * sizeof(Buffer))
         for i in range(len(self._widths)):
@@ -1069,8 +1046,7 @@ cdef class Engine:
                     2 * prepared[i].n_blocks * rows * RL_ACT_INT8)
             if floats:
                 prepared[i].floats = <uint8_t*><size_t>take(
-                    prepared[i].n_blocks * rows * RL_ACT_FLOAT
-                )
+                    prepared[i].n_blocks * rows * RL_ACT_FLOAT)
         w.rope_tables = <float*><size_t>take(self.rope_width * rows * sizeof(float))
         w.queries = <float*><size_t>take(self.max_heads * padded * rows * sizeof(float))
         w.partials = <float*><size_t>take(
@@ -1080,7 +1056,7 @@ cdef class Engine:
         w.counters = <int*><size_t>take(2 * self.n_operations * sizeof(int))
         w.buffers = buffers
         w.prepared = prepared
-        w.arrays = arrays
+        w.arena = arena
         w.capacity = n
         w.n_threads = n_threads
         w.max_segments = n_segments
@@ -1150,9 +1126,7 @@ cdef class Engine:
                 raise ValueError("the cache was made for another model")
             part = np.ascontiguousarray(ids, np.int32)
             if cache.position + part.shape[0] > cache.context:
-                raise ValueError(
-                    f"{cache.position} + {part.shape[0]} tokens in a context of {cache.context}"
-                )
+                raise ValueError(f"{part.shape[0]} more tokens in a context of {cache.context}")
             tokens[n:n + part.shape[0]] = part
             runs[i].cache = cache.view()
             runs[i].first = n
@@ -1171,9 +1145,8 @@ cdef class Engine:
             raise ValueError(f"logits must be [{wanted.shape[0]}, {self.n_vocab}]")
         threads = max(1, min(threads, 256))
         # Segments grow with the context; reserve in steps, so that a growing cache rarely asks.
-        self._reserve(
-            workspace, max(n, wanted.shape[0]), threads, (n_segments + 15) // 16 * 16, n_singles
-        )
+        self._reserve(workspace, max(n, wanted.shape[0]), threads, (n_segments + 15) // 16 * 16,
+                      n_singles)
         memset(&call, 0, sizeof(call))
         memset(workspace.counters, 0, 2 * self.n_operations * sizeof(int))
         call.operations = self.operations

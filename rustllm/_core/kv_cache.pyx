@@ -56,9 +56,7 @@ cdef class KVCache:
         try:
             self.mapping = mmap.mmap(-1, size, **flags)
         except (OSError, OverflowError) as error:
-            raise MemoryError(
-                f"{size} bytes for a cache of {context} positions: {error}"
-            ) from error
+            raise MemoryError(f"{size} bytes for {context} positions: {error}") from error
         PyObject_GetBuffer(self.mapping, &view, PyBUF_SIMPLE)
         self.data = <uint8_t*>view.buf
         PyBuffer_Release(&view)
@@ -104,8 +102,7 @@ cdef class KVCache:
             self.position = before
             raise ValueError(
                 f"expected {target.dtype}{list(target.shape)}, "
-                f"got {array.dtype}{list(array.shape)}"
-            )
+                f"got {array.dtype}{list(array.shape)}")
         target[...] = array
 
     def copy(self):

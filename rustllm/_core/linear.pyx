@@ -144,8 +144,8 @@ cdef class PackedMatrix:
             return out
         cdef float[:, ::1] y = out
         cdef bint is_float = exact or rl_is_float(self.matrix.type) != 0
-        cdef size_t record = <size_t>(RL_ACT_FLOAT if is_float else RL_ACT_INT8)
-        record *= self.matrix.n_blocks
+        cdef size_t record = self.matrix.n_blocks * <size_t>(RL_ACT_FLOAT if is_float
+                                                             else RL_ACT_INT8)
         cdef float[::1] padded = np.zeros(self.matrix.n_blocks * RL_BLOCK, np.float32)
         cdef uint8_t[::1] tiles = np.empty(record * n + 64, np.uint8)
         cdef quantize_fn quantize = rl_quantize_kernel(simd_level(), is_float)
@@ -160,10 +160,8 @@ cdef class PackedMatrix:
         for c in range(n):
             start = tile_start(n, c)
             padded[:self.matrix.n_cols] = rows[c]
-            quantize(
-                &padded[0], self.matrix.n_blocks, &tiles[record * start], tile_width(n, start),
-                c - start,
-            )
+            quantize(&padded[0], self.matrix.n_blocks, &tiles[record * start],
+                     tile_width(n, start), c - start)
         product.matrix = &self.matrix
         product.tiles = &tiles[0]
         product.record = record

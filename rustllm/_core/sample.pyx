@@ -122,9 +122,8 @@ cdef class Sampler:
         return 0
 
     cdef double _log_sum(self, const float[::1] scores, float top) noexcept nogil:
-        return log(
-            rl_softmax_kernel(simd_level())(&scores[0], top, 1.0, self.n_vocab, &self.weights[0])
-        )
+        return log(rl_softmax_kernel(simd_level())(&scores[0], top, 1.0, self.n_vocab,
+                                                   &self.weights[0]))
 
     cdef Py_ssize_t _draw(self, const float[::1] scores, float top, double draw) noexcept nogil:
         cdef float scale = 1.0 / self.temperature
