@@ -35,7 +35,6 @@ COMMANDS = {
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 EXIT_CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell reports for a program that the signal ended
-EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h: a fault of ours, not of the input
 
 EPILOG = """\
 examples:

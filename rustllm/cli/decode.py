@@ -23,7 +23,7 @@ from rustllm.cli.options import (
     read_bytes,
 )
 from rustllm.cli.output import Output
-from rustllm.cli.resolve import open_tokenizer, text_of
+from rustllm.cli.resolve import open_tokenizer
 from rustllm.errors import ArgumentError
 
 __all__ = ["add_arguments", "parse_ids", "run"]
@@ -51,7 +51,7 @@ def run(args: Namespace) -> int:
     else:
         ids = parse_ids(" ".join(args.ids))
     tokenizer = open_tokenizer(args.tokenizer, output)
-    raw = text_of(tokenizer, ids)
+    raw: bytes = tokenizer.decode_bytes(ids)
     if output.json:
         output.document(
             "decode",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rustllm.cli.output import Output
+from rustllm.errors import UnsupportedError
 
 __all__ = ["add_arguments", "run"]
 
@@ -90,18 +91,22 @@ def run(args: Namespace) -> int:
 
 def open_weights(path: Path) -> Any:
     """Open a GGUF or safetensors file; what it is, is told by its content."""
-    from rustllm.cli.options import access
+    from rustllm.loaders.detect import detect_format
 
-    if path.is_file():
-        with access(str(path)), path.open("rb") as file:
-            head = file.read(9)
-        if len(head) == 9 and head[8:] == b"{" and not head.startswith(b"GGUF"):
-            from rustllm.loaders.safetensors import SafetensorsFile
+    kind = detect_format(path).kind if path.is_file() and path.stat().st_size else "gguf"
+    if kind == "safetensors":
+        from rustllm.loaders.safetensors import SafetensorsFile
 
-            return SafetensorsFile(path)
-    from rustllm.loaders.gguf import GGUFFile
+        return SafetensorsFile(path)
+    if kind == "gguf":  # and what cannot be told: its reader says what is wrong
+        from rustllm.loaders.gguf import GGUFFile
 
-    return GGUFFile(path)
+        return GGUFFile(path)
+    raise UnsupportedError(
+        f"this is no model file but of the kind {kind}",
+        path=str(path),
+        hint="inspect reads GGUF and safetensors",
+    )
 
 
 def describe_tensor(name: str, tensor: Any) -> dict[str, Any]:

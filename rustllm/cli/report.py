@@ -10,7 +10,7 @@ from rustllm.errors import RustLLMError
 
 __all__ = ["classify", "report"]
 
-EXIT_INTERNAL = 70
+EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h: a fault of ours, not of the input
 _PLAIN = (str, int, float, bool, type(None))
 
 

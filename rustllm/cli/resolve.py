@@ -9,7 +9,7 @@ from typing import Any
 from rustllm.cli.output import Output
 from rustllm.errors import FileMissingError
 
-__all__ = ["open_model", "open_tokenizer", "text_of"]
+__all__ = ["open_model", "open_tokenizer"]
 
 
 def open_tokenizer(choice: str, output: Output) -> Any:
@@ -53,9 +53,3 @@ def open_model(args: Namespace, output: Output) -> Any:
     with output.progress() as progress:
         path = store.resolve_model(args.model, progress=progress)
     return load_model(path, threads=args.threads, exact=args.exact)
-
-
-def text_of(tokenizer: Any, ids: list[int]) -> bytes:
-    """Return the bytes that ids stand for."""
-    raw: bytes = tokenizer.decode_bytes(ids)
-    return raw
