@@ -14,7 +14,7 @@ from operator import length_hint
 from typing import Any, Literal
 
 from rustllm.errors import ArgumentError, FileFormatError, MemoryLimitError, TruncatedFileError
-from rustllm.loaders.detect import FileFormat, detect_encoding
+from rustllm.loaders.detect import _BOMS, FileFormat, detect_encoding
 from rustllm.loaders.sources import open_bytes, refuse_archive, source_name
 
 __all__ = ["TextStream", "read_text", "stream_text"]
@@ -237,7 +237,9 @@ class TextStream(Iterator[str]):
                 name = found if found and found.startswith(name) else f"{name}-le"
             if name == "utf-8-sig":
                 name = "utf-8"
-            return name, bom if name == found else 0
+            # By the encoding that was asked for: FF FE 00 00 marks utf-32-le, or utf-16-le and NUL.
+            mark = next((m for m, its in _BOMS if its == name), b"")
+            return name, len(mark) if mark and self._pending.startswith(mark) else 0
         if found is not None:
             return found, bom
         if fallback is not None:
