@@ -69,8 +69,8 @@ RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matr
                         dot[c] = _mm512_slli_epi32(_mm512_set1_epi32(rl_int_at(tail + 8 * nc, c)), shift > 0 ? shift : 0);
                     }
                 }
-                if (nc == 1) {
-                    /* One token reads each weight once, from memory: ask for the bytes as they lie,
+                if (nc <= 2) {
+                    /* One token (or its two parts) reads each weight once, from memory: ask for the bytes as they lie,
                        quants and scales alike, far enough ahead to cover its latency. */
                     const uint8_t *ahead = m->data + g * m->group_bytes + (b + j) * block_bytes + RL_PREFETCH_BYTES;
                     for (size_t line = 0; line < block_bytes; line += 64) _mm_prefetch((const char *)ahead + line, _MM_HINT_T0);
