@@ -106,7 +106,7 @@ def _bos_id(file: GGUFFile) -> int | None:
 
 def architecture(name: str, path: Path | None = None) -> Any:
     """Return the function that writes the plan of an architecture, built in or a plugin's."""
-    from rustllm.plugins import lookup
+    from rustllm.plugins.quick import lookup
 
     try:
         return lookup("architecture", name)
