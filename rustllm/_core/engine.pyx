@@ -186,7 +186,6 @@ cdef struct Call:
     int n_runs
     const int32_t* kept
     int n_kept
-    int logits                  # buffer
     float* rope_tables          # [n or threads][rope_width]
     int64_t rope_width
     float* queries              # rotated, scaled: [n or threads][n_heads * padded_dim]
@@ -1165,7 +1164,6 @@ cdef class Engine:
         call.runs = runs
         call.n_runs = n_runs
         call.n_kept = <int>wanted.shape[0]
-        call.logits = self.logits
         if call.n_kept:
             call.kept = &wanted[0]
             call.buffers[self.logits].base = &logits[0, 0]

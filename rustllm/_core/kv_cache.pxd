@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int64_t, uint8_t
 
+from rustllm._core.zeroed cimport ZeroedMemory
+
 # What a kernel needs of a cache, without the Python object.
 cdef struct CacheView:
     uint8_t* data
@@ -27,8 +29,7 @@ cdef class KVCache:
     cdef readonly int capacity          # context rounded up to whole segments
     cdef readonly bint is_half
     cdef public int position            # tokens stored
-    cdef object mapping
-    cdef uint8_t* data
+    cdef ZeroedMemory memory
 
     cdef CacheView view(self) noexcept nogil
     cdef int64_t _plane(self) noexcept nogil

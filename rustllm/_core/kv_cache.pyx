@@ -5,12 +5,11 @@ For each layer and KV head the keys lie sixteen positions side by side,
 or single precision. Memory is zeroed and taken from the system as positions are written.
 """
 
-import mmap
-
 import numpy as np
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
+
+from rustllm._core.zeroed cimport ZeroedMemory
 
 cdef enum:
     SEGMENT = 128
@@ -38,7 +37,6 @@ cdef class KVCache:
     """
 
     def __init__(self, int n_layers, int n_kv_heads, int head_dim, int context, bint is_half=True):
-        cdef Py_buffer view
         if min(n_layers, n_kv_heads, head_dim, context) < 1 or context > 1 << 30:
             raise ValueError("a cache needs at least one layer, head, dimension and position")
         self.n_layers = n_layers
@@ -50,23 +48,14 @@ cdef class KVCache:
         self.is_half = is_half
         self.position = 0
         size = self._plane() * 2 * n_layers * n_kv_heads
-        flags = {}
-        if hasattr(mmap, "MAP_PRIVATE"):
-            flags["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        try:
-            self.mapping = mmap.mmap(-1, size, **flags)
-        except (OSError, OverflowError) as error:
-            raise MemoryError(f"{size} bytes for {context} positions: {error}") from error
-        PyObject_GetBuffer(self.mapping, &view, PyBUF_SIMPLE)
-        self.data = <uint8_t*>view.buf
-        PyBuffer_Release(&view)
+        self.memory = ZeroedMemory(size, f"{context} positions")
 
     cdef int64_t _plane(self) noexcept nogil:
         return <int64_t>self.capacity * self.padded_dim * (2 if self.is_half else 4)
 
     cdef CacheView view(self) noexcept nogil:
         cdef CacheView v
-        v.data = self.data
+        v.data = self.memory.data
         v.plane = self._plane()
         v.n_kv_heads = self.n_kv_heads
         v.is_half = self.is_half
@@ -79,7 +68,7 @@ cdef class KVCache:
 
     def _array(self):
         dtype = np.float16 if self.is_half else np.float32
-        return np.frombuffer(self.mapping, dtype).reshape(
+        return np.frombuffer(self.memory.mapping, dtype).reshape(
             self.n_layers, self.n_kv_heads, 2, self.capacity * self.padded_dim
         )
 

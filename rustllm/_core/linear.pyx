@@ -6,8 +6,6 @@ arithmetic of a product is the same bit for bit for any number of rows, tokens o
 every SIMD level.
 """
 
-import mmap
-
 import numpy as np
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -15,6 +13,7 @@ from libc.string cimport memset
 
 from rustllm._core.dispatch cimport simd_level
 from rustllm._core.threads cimport run_team
+from rustllm._core.zeroed cimport ZeroedMemory
 
 cdef extern from "atomics.h" nogil:
     int rl_fetch_add(int*, int) noexcept
@@ -263,8 +262,8 @@ def pack(matrices, *, int threads=1, give_back=None):
         total += _n_groups(&m.matrix) * m.matrix.group_bytes
     if total == 0:
         return
-    region = _Region(total)
-    base = (<_Region>region).data
+    region = ZeroedMemory(total, "weights", huge=True)
+    base = (<ZeroedMemory>region).data
     for index, m in enumerate(matrices):
         groups = _n_groups(&m.matrix)
         m.matrix.data = base + offset
@@ -296,29 +295,3 @@ def pack(matrices, *, int threads=1, give_back=None):
     if give_back is not None:
         for done in pending:
             give_back(done)
-
-
-cdef class _Region:
-    """Zeroed memory of the packed weights, on huge pages where the system has them."""
-
-    cdef uint8_t* data
-    cdef object mapping
-
-    def __cinit__(self, int64_t n_bytes):
-        cdef Py_buffer view
-        flags = {}
-        if hasattr(mmap, "MAP_PRIVATE"):
-            flags["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        try:
-            self.mapping = mmap.mmap(-1, n_bytes, **flags)
-        except OSError as error:
-            raise MemoryError(f"{n_bytes} bytes for weights: {error}") from error
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
-                self.mapping.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:
-                pass  # a kernel without huge pages
-        PyObject_GetBuffer(self.mapping, &view, PyBUF_SIMPLE)
-        self.data = <uint8_t*>view.buf
-        # The address outlives the view: this object owns the mapping and nobody closes it.
-        PyBuffer_Release(&view)
