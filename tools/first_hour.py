@@ -34,7 +34,7 @@ def script(lines: list[str]) -> str:
     parts = ["set -eu"]
     for line in lines:
         parts.append(f"printf '%s\\n' {_quoted('$ ' + line)}")
-        parts.append(line.replace(ADDRESS, _quoted(str(ROOT))))
+        parts.append(line.replace(ADDRESS, f"{_quoted(str(ROOT))} rustllm"))
     return "\n".join(parts)
 
 
