@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from rustllm._core.engine import Engine, Workspace, first_not_finite
 from rustllm._core.kv_cache import KVCache
-from rustllm._core.sample import Sampler
 from rustllm.errors import (
     ArgumentError,
     CancelledError,
@@ -21,7 +20,8 @@ from rustllm.errors import (
     StateError,
 )
 from rustllm.models.config import TransformerConfig
-from rustllm.traits.model import LanguageModel, Loaded, ModelState, Piece
+from rustllm.traits.generation import Generation
+from rustllm.traits.model import LanguageModel, Loaded, ModelState
 
 if TYPE_CHECKING:
     from rustllm.models.chat_template import ChatTemplate
@@ -96,8 +96,8 @@ class State(ModelState):
         if self._lock.locked():
             self._cancel[0] = 1
 
-    def _use(self) -> _Use:
-        return _Use(self)
+    def _use(self, cancel: Any = None) -> _Use:
+        return _Use(self, cancel)
 
     def __repr__(self) -> str:
         return f"<State {self.position} of {self.context} tokens>"
@@ -106,8 +106,9 @@ class State(ModelState):
 class _Use:
     """Holds a state for one call."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, cancel: Any) -> None:
         self._state = state
+        self._cancel = np.zeros(1, np.int32) if cancel is None else cancel
 
     def __enter__(self) -> None:
         if not self._state._lock.acquire(blocking=False):
@@ -115,7 +116,7 @@ class _Use:
                 "the state is in use by another thread",
                 hint="give each thread a state of its own: model.new_state()",
             )
-        self._state._cancel[0] = 0
+        self._state._cancel = self._cancel
 
     def __exit__(self, *_: object) -> None:
         self._state._lock.release()
@@ -286,14 +287,21 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         if state._model is not self:
             raise StateError("the state belongs to another model")
         tokens = self._tokens(ids)
-        with state._use():
+        every = logits == "all"
+        scores = self._read([(tokens, state, len(tokens) if every else 1)])[0]
+        return scores if every else scores[0]
+
+    def _read(self, requests: Sequence[tuple[Any, State, int]], cancel: Any = None) -> list[Logits]:
+        ids, state, n = requests[0]
+        if state._model is not self:
+            raise StateError("the state belongs to another model")
+        with state._use(cancel):
             before = state._cache.position
             try:
-                scores: Logits = self._forward(tokens, state, logits == "all")
+                return [self._forward(self._tokens(ids), state, n > 1)[-n:]]
             except BaseException:
                 state._cache.position = before
                 raise
-        return scores if logits == "all" else scores[0]
 
     def _engine_weights(self) -> dict[str, Any]:
         """What the engine computes with, by name."""
@@ -370,7 +378,7 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         *,
         context: int | None = None,
         **options: Any,
-    ) -> Iterator[Piece]:
+    ) -> Generation:
         """Answer `messages` by the file's own chat template.
 
         Parameters
@@ -412,18 +420,6 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         if self._bos_id is None or ids[:1] == [self._bos_id]:
             return ids
         return [self._bos_id, *ids]
-
-    def _sampler(
-        self, temperature: float, top_k: int, top_p: float, min_p: float, seed: int | None
-    ) -> Callable[[Logits], tuple[int, float]]:
-        return Sampler(
-            self._config.n_vocab,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            seed=seed,
-        )
 
     def __repr__(self) -> str:
         c = self._config

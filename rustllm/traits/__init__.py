@@ -7,13 +7,13 @@ annotate with a protocol (`TokenizerLike`) to accept objects that only look alik
 
 from rustllm.traits.builder import ModelBuilder, NeedsConfig, NeedsWeights, Ready
 from rustllm.traits.config import LanguageModelConfig, ModelConfig
+from rustllm.traits.generation import Generation, Piece
 from rustllm.traits.model import (
     Closed,
     LanguageModel,
     Loaded,
     Model,
     ModelState,
-    Piece,
     Unloaded,
 )
 from rustllm.traits.plugin import Plugin
@@ -28,15 +28,20 @@ from rustllm.traits.protocols import (
     TokenizerLike,
     TokenLike,
 )
+from rustllm.traits.sampling import Constraint, LogitsProcessor, Matcher, Sampling
 from rustllm.traits.token import Token, VocabularyToken
 from rustllm.traits.tokenizer import StreamDecoder, Tokenizer
 
 __all__ = [
     "Closed",
     "ConfigLike",
+    "Constraint",
+    "Generation",
     "LanguageModel",
     "LanguageModelConfig",
     "Loaded",
+    "LogitsProcessor",
+    "Matcher",
     "Model",
     "ModelBuilder",
     "ModelConfig",
@@ -48,6 +53,7 @@ __all__ = [
     "Plugin",
     "PluginLike",
     "Ready",
+    "Sampling",
     "StateLike",
     "StreamDecoder",
     "SupportsDecode",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
-from rustllm.errors import ArgumentError, ContextLengthError, StateError, UnsupportedError
+import numpy as np
+
+from rustllm.errors import StateError, UnsupportedError
 from rustllm.traits.config import LanguageModelConfig, ModelConfig
+from rustllm.traits.generation import Ending, Generation, Piece
+from rustllm.traits.sampling import Sampling
 from rustllm.traits.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
-    from rustllm.traits._generation import StopFilter
+    from rustllm.traits.sampling import Constraint, LogitsProcessor
     from rustllm.types import EmbeddingArray, Logits, PathLikeStr
 
     PhaseT = TypeVar("PhaseT", covariant=True, default="Loaded")
@@ -36,7 +40,6 @@ __all__ = [
     "Loaded",
     "Model",
     "ModelState",
-    "Piece",
     "Unloaded",
 ]
 
@@ -165,39 +168,6 @@ class ModelState(ABC):
         raise UnsupportedError(f"{type(self).__name__} cannot be loaded", path=path)
 
 
-class Piece(str):
-    """A piece of generated text that knows which tokens it came from.
-
-    Attributes
-    ----------
-    ids : tuple of int
-        Tokens that completed the piece.
-    logprobs : tuple of float
-        Their log-probabilities under the model, before temperature and cuts.
-
-    Examples
-    --------
-    >>> from rustllm.traits import Piece
-    >>> piece = Piece(" a cat", (264, 8415), (-0.1, -2.0))
-    >>> piece.upper(), piece.ids
-    (' A CAT', (264, 8415))
-    """
-
-    __slots__ = ("ids", "logprobs")
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-
-    def __new__(cls, text: str, ids: Iterable[int] = (), logprobs: Iterable[float] = ()) -> Self:
-        self = super().__new__(cls, text)
-        self.ids = tuple(ids)
-        self.logprobs = tuple(logprobs)
-        return self
-
-    def __getnewargs__(self) -> tuple[str, tuple[int, ...], tuple[float, ...]]:  # type: ignore[override]
-        return str(self), self.ids, self.logprobs
-
-
 class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
     """A model that reads tokens and says which may come next.
 
@@ -260,7 +230,7 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             f"{type(self).__name__} has no chat template", hint="use generate with a plain prompt"
         )
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[Piece]:
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Generation:
         """Answer `messages`, each with a ``role`` and a ``content``; `options` as in `generate`."""
         return self.generate(self.format_chat(messages), **options)
 
@@ -273,12 +243,22 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
+        typical_p: float = 1.0,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        repeat_last_n: int = 64,
+        logit_bias: Mapping[int, float] | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
         stop_ids: Iterable[int] = (),
+        top_logprobs: int = 0,
+        logits_processors: Sequence[LogitsProcessor] = (),
+        constraint: Constraint | None = None,
+        callback: Callable[[Piece], object] | None = None,
         state: StateT | None = None,
-    ) -> Iterator[Piece]:
-        """Yield the continuation of `prompt` piece by piece.
+    ) -> Generation:
+        """Return the continuation of `prompt`, an iterator of pieces of text.
 
         Parameters
         ----------
@@ -286,17 +266,22 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             Text, in which special tokens are recognised, or ids.
         max_tokens : int
             Tokens to produce at most.
-        temperature : float
-            0 takes the most likely token each time.
-        top_k, top_p, min_p
-            Keep the k most likely tokens; the fewest that together reach probability `top_p`; those
-            at least `min_p` times as likely as the first. 0, 1 and 0 keep all.
-        seed : int, optional
-            Makes the draw repeatable.
+        temperature, top_k, top_p, min_p, typical_p, seed
+            How a token is drawn; see `Sampling`.
+        repeat_penalty, frequency_penalty, presence_penalty, repeat_last_n, logit_bias
+            How scores are changed before; see `Sampling`.
         stop : str or sequence of str
             Texts that end the generation; none of them is given out, not even in part.
         stop_ids : iterable of int
             Tokens that end the generation, besides `end_ids`; none of them is given out.
+        top_logprobs : int
+            Give each piece the log-probabilities of this many likeliest tokens at each place.
+        logits_processors : sequence of LogitsProcessor
+            Functions that change the scores, after bias and penalties.
+        constraint : Constraint, optional
+            A form that the text must have.
+        callback : callable, optional
+            Called with each piece; the text ends where it returns False.
         state : ModelState, optional
             Continue after what it holds.
 
@@ -307,75 +292,58 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         ContextLengthError
             The prompt does not fit.
         """
-        from rustllm.traits._generation import StopFilter, check_sampling
-
         self.require(Loaded)
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if max_tokens < 0:
-            raise ArgumentError(f"max_tokens must not be negative, got {max_tokens}")
-        if "" in stops:
-            raise ArgumentError("an empty stop text would end every generation at once")
+        sampling = Sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical_p,
+            repeat_penalty=repeat_penalty,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            repeat_last_n=repeat_last_n,
+            logit_bias=logit_bias or {},
+            seed=seed,
+        )
+        ending = Ending(
+            max_tokens=max_tokens,
+            stops=(stop,) if isinstance(stop, str) else tuple(stop),
+            end_ids=self.end_ids | frozenset(stop_ids),
+            top_logprobs=top_logprobs,
+            callback=callback,
+        )
         if isinstance(prompt, str):
             ids = self._encode_prompt(prompt)
         else:
             ids = [int(id) for id in prompt]
-        if not ids:
-            raise ArgumentError("the prompt has no tokens")
-        check_sampling(temperature, top_k, top_p, min_p)
-        draw = self._sampler(temperature, top_k, top_p, min_p, seed)
-        cache = self.new_state() if state is None else state
-        if cache.position + len(ids) > cache.context:
-            raise ContextLengthError(
-                f"a prompt of {len(ids)} tokens does not fit into a context of {cache.context}",
-                hint="shorten the prompt, or allow a larger context",
-                needed=cache.position + len(ids),
-                context=cache.context,
-            )
-        ends = self.end_ids | frozenset(stop_ids)
-        return self._pieces(ids, cache, max_tokens, draw, StopFilter(stops), ends)
+        return Generation(
+            self,
+            ids,
+            self.new_state() if state is None else state,
+            sampling=sampling,
+            ending=ending,
+            processors=tuple(logits_processors),
+            constraint=constraint,
+        )
 
     def _encode_prompt(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, allowed_special="all"))
-
-    def _sampler(
-        self, temperature: float, top_k: int, top_p: float, min_p: float, seed: int | None
-    ) -> Callable[[Logits], tuple[int, float]]:
-        """Return a function from logits to the id drawn and its log-probability."""
-        from rustllm.traits._generation import sampler
-
-        return sampler(temperature, top_k, top_p, min_p, seed)
 
     @property
     def end_ids(self) -> frozenset[int]:
         """Ids that end a generation."""
         return frozenset()
 
-    def _pieces(
-        self,
-        ids: list[int],
-        state: StateT,
-        max_tokens: int,
-        draw: Callable[[Logits], tuple[int, float]],
-        text: StopFilter,
-        ends: frozenset[int],
-    ) -> Iterator[Piece]:
-        decoder = self.tokenizer.stream_decoder()
-        held_ids: list[int] = []
-        held_logprobs: list[float] = []
-        feed: list[int] = ids
-        for _ in range(max_tokens):
-            if state.position + len(feed) > state.context:
-                break
-            id, logprob = draw(self.forward(feed, state))
-            if id in ends:
-                break
-            feed = [id]
-            held_ids.append(id)
-            held_logprobs.append(logprob)
-            if piece := text.push(decoder.push(id)):
-                yield Piece(piece, held_ids, held_logprobs)
-                held_ids, held_logprobs = [], []
-            if text.stopped:
-                return
-        if rest := text.push(decoder.finish()) + text.finish():
-            yield Piece(rest, held_ids, held_logprobs)
+    def _read(
+        self, requests: Sequence[tuple[list[int], Any, int]], cancel: Any = None
+    ) -> list[Logits]:
+        """Read tokens into states; for each the scores after its last tokens, as many as asked.
+
+        `cancel`, int32 ``[1]``, becomes non-zero to stop; then states are as they were.
+        """
+        rows: list[Logits] = []
+        for ids, state, n in requests:
+            scores = self.forward(ids, state, "all")[-n:] if n > 1 else self.forward(ids, state)
+            rows.append(np.ascontiguousarray(scores, np.float32).reshape(n, -1))
+        return rows
