@@ -57,7 +57,9 @@ def test_every_byte_value_in_every_place_of_a_block(name):
 
 def test_every_float16_and_bfloat16_converts_exactly():
     every = np.arange(65536, dtype=np.uint16)
-    assert same_bits(quant.dequantize(every, "F16"), every.view(np.float16).astype(np.float32))
+    with np.errstate(invalid="ignore"):  # some processors note that a NaN was quieted
+        expected = every.view(np.float16).astype(np.float32)
+    assert same_bits(quant.dequantize(every, "F16"), expected)
     as_bf16 = (every.astype(np.uint32) << 16).view(np.float32)
     assert same_bits(quant.dequantize(every, "BF16"), as_bf16)
 
