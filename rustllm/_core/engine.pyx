@@ -32,7 +32,7 @@ from rustllm._core.linear cimport (
     tile_start,
     tile_width,
 )
-from rustllm._core.quant cimport dequantize_row
+from rustllm._core.quant cimport dequantize_row, row_bytes
 from rustllm._core.threads cimport run_team, team_barrier
 
 cdef extern from "atomics.h" nogil:
@@ -95,17 +95,15 @@ cdef enum Kind:
     PREPARE
     LINEAR
     GATED
-    ACTIVATE
     ATTENTION
     ADD
     GATHER
-    SOFTCAP
 
 KINDS = {
-    "embed": EMBED, "prepare": PREPARE, "linear": LINEAR, "gated": GATED, "activate": ACTIVATE,
-    "attention": ATTENTION, "add": ADD, "gather": GATHER, "softcap": SOFTCAP,
+    "embed": EMBED, "prepare": PREPARE, "linear": LINEAR, "gated": GATED, "attention": ATTENTION,
+    "add": ADD, "gather": GATHER,
 }
-ACTIVATIONS = {"silu": 1, "gelu_tanh": 2}
+ACTIVATIONS = {"silu": 1, "gelu_tanh": 2, "gelu": 3}
 
 # Token operations write buffers of which every thread has its own while there is one token.
 cdef struct Buffer:
@@ -160,6 +158,8 @@ cdef struct RopeSpec:
     int halves
     double magnitude
     double* frequencies
+    double* long_frequencies    # in states of more context than `original_ctx`, or NULL
+    int original_ctx
     int64_t offset              # floats into a token's tables
 
 # Tokens of one sequence, neighbours in the batch.
@@ -168,6 +168,7 @@ cdef struct Run:
     int first
     int n
     int position
+    int context
 
 cdef struct Call:
     Operation* operations
@@ -305,21 +306,12 @@ cdef void _add(Call* call, Operation* op, int token, int thread, int n) noexcept
 
 
 cdef void _token_operation(Call* call, Operation* op, int token, int thread, int n) noexcept nogil:
-    cdef float* x
-    cdef int i
     if op.kind == EMBED:
         _embed(call, op, token, thread, n)
     elif op.kind == PREPARE:
         _prepare(call, op, token, thread, n)
     elif op.kind == ADD:
         _add(call, op, token, thread, n)
-    elif op.kind == ACTIVATE:
-        call.activate(op.activation, _row(call, op.dst, token, thread, n), NULL,
-                      call.buffers[op.dst].width)
-    elif op.kind == SOFTCAP:
-        x = _row(call, op.dst, token, thread, n)
-        for i in range(call.buffers[op.dst].width):
-            x[i] = rl_cap_portable(x[i], op.softcap)
 
 
 # ---- row operations ----------------------------------------------------------------------------
@@ -422,7 +414,25 @@ cdef void _linear(Call* call, Operation* op, int index, int thread, int n_thread
             stop = min(g + chunk - first, _groups(op.matrices[i]))
             if start < stop:
                 _product(call, op, i, op.outs[i], start, stop, thread, n)
+                if op.activation or op.softcap != 0.0:
+                    _finish_rows(call, op, i, start * 16,
+                                 min(stop * 16, op.matrices[i].n_rows), n)
             first += _groups(op.matrices[i])
+
+
+cdef void _finish_rows(Call* call, Operation* op, int which, int start, int stop,
+                       int n) noexcept nogil:
+    """What a linear layer does to its outputs: an activation, or a soft cap."""
+    cdef Buffer* out = &call.buffers[op.outs[which]]
+    cdef float* y
+    cdef int c, i
+    for c in range(n):
+        y = out.base + c * out.stride + start
+        if op.activation:
+            call.activate(op.activation, y, NULL, stop - start)
+        if op.softcap != 0.0:
+            for i in range(stop - start):
+                y[i] = rl_cap_portable(y[i], op.softcap)
 
 
 cdef void _gated(Call* call, Operation* op, int index, int thread, int n_threads,
@@ -664,6 +674,18 @@ cdef void _check(Call* call, int index) noexcept nogil:
 cdef list _pending = []
 
 
+cdef const double* _frequencies(Call* call, RopeSpec* rope, int token) noexcept nogil:
+    """How fast a token's heads turn: that depends on the context its sequence was given."""
+    cdef int r = 0
+    if rope.long_frequencies == NULL:
+        return rope.frequencies
+    while token >= call.runs[r].first + call.runs[r].n:
+        r += 1
+    if call.runs[r].context > rope.original_ctx:
+        return rope.long_frequencies
+    return rope.frequencies
+
+
 cdef void _run(void* context, int thread, int n_threads) noexcept nogil:
     cdef Call* call = <Call*>context
     cdef Operation* op
@@ -675,8 +697,8 @@ cdef void _run(void* context, int thread, int n_threads) noexcept nogil:
     stop = 1 if n == 1 else <int>(<int64_t>n * (thread + 1) // n_threads)
     for token in range(start, stop):
         for r in range(call.n_ropes):
-            rl_rope_table(call.ropes[r].frequencies, call.ropes[r].n_dims, call.positions[token],
-                          call.ropes[r].magnitude,
+            rl_rope_table(_frequencies(call, &call.ropes[r], token), call.ropes[r].n_dims,
+                          call.positions[token], call.ropes[r].magnitude,
                           call.rope_tables + (thread if n == 1 else token) * call.rope_width
                           + call.ropes[r].offset)
     for i in range(call.n_operations):
@@ -755,11 +777,12 @@ cdef class Rows:
     cdef readonly tuple shape
 
     def __init__(self, int type_id, int n_rows, int n_cols, source):
-        from rustllm._core.quant import row_bytes
         self.table.type_id = type_id
         self.table.n_rows = n_rows
         self.table.row_bytes = row_bytes(type_id, n_cols)
         self.view = source
+        if self.table.row_bytes <= 0 or n_rows < 1:
+            raise ValueError(f"[{n_rows}, {n_cols}] is no table of type {type_id}")
         if self.view.shape[0] != self.table.row_bytes * n_rows:
             raise ValueError(
                 f"{self.view.shape[0]} bytes, not {n_rows} rows of {self.table.row_bytes}")
@@ -916,7 +939,9 @@ cdef class Engine:
                 op.n_matrices = len(step.weights)
                 if not 1 <= op.n_matrices <= MAX_MATRICES:
                     raise ValueError(f"operation {i}: more than {MAX_MATRICES} matrices")
-                op.activation = ACTIVATIONS[params["activation"]] if step.kind == "gated" else 0
+                if params.get("activation") is not None:
+                    op.activation = ACTIVATIONS[params["activation"]]
+                op.softcap = params.get("softcap", 0.0)
                 biases = params.get("biases", (None,) * op.n_matrices)
                 for j in range(op.n_matrices):
                     name = step.weights[j]
@@ -966,12 +991,6 @@ cdef class Engine:
             elif step.kind == "gather":
                 op.src = ids[step.ins[0]]
                 op.dst = ids[step.outs[0]]
-            else:
-                op.src = op.dst = ids[step.ins[0]]
-                op.activation = ACTIVATIONS[params["activation"]] if step.kind == "activate" else 0
-                op.softcap = params.get("cap", 0.0)
-                if step.kind == "activate" and step.ins[0] in by_row:
-                    raise ValueError("activate a copy: the buffer is shared between threads")
             if op.kind in (EMBED, ADD, GATHER, ATTENTION):
                 self._private[op.dst] = True
         for name in by_row:
@@ -983,9 +1002,8 @@ cdef class Engine:
         return 0
 
     cdef int _ropes(self, ropes) except -1:
-        cdef int i, j
+        cdef int i
         cdef RopeSpec* spec
-        cdef const float* factors
         self.n_ropes = len(ropes)
         self.ropes = <RopeSpec*><size_t>self._array(max(1, self.n_ropes) * sizeof(RopeSpec))
         self.rope_width = 0
@@ -997,14 +1015,22 @@ cdef class Engine:
             spec.halves = rope.halves
             spec.magnitude = rope.magnitude
             spec.offset = self.rope_width
-            spec.frequencies = <double*><size_t>self._array(rope.n_dims // 2 * sizeof(double))
-            factors = self._vector(rope.factors, rope.n_dims // 2)
-            for j in range(rope.n_dims // 2):
-                spec.frequencies[j] = rope.scale * rope.base ** (-2.0 * j / rope.n_dims)
-                if factors != NULL:
-                    spec.frequencies[j] /= factors[j]
+            spec.original_ctx = rope.original_ctx
+            spec.frequencies = <double*><size_t>self._frequencies(rope, rope.factors)
+            if rope.long_factors is not None:
+                spec.long_frequencies = <double*><size_t>self._frequencies(rope, rope.long_factors)
             self.rope_width += rope.n_dims
         return 0
+
+    cdef _frequencies(self, rope, divisors):
+        cdef int j, n = rope.n_dims // 2
+        cdef const float* factors = self._vector(divisors, n)
+        cdef double* out = <double*><size_t>self._array(n * sizeof(double))
+        for j in range(n):
+            out[j] = rope.scale * rope.base ** (-2.0 * j / rope.n_dims)
+            if factors != NULL:
+                out[j] /= factors[j]
+        return <size_t>out
 
     cdef int _reserve(self, Workspace w, int n, int n_threads, int n_segments,
                       int n_singles) except -1:
@@ -1131,6 +1157,7 @@ cdef class Engine:
             runs[i].first = n
             runs[i].n = <int>part.shape[0]
             runs[i].position = cache.position
+            runs[i].context = cache.context
             for j in range(part.shape[0]):
                 positions[n + j] = cache.position + j
             n += <int>part.shape[0]

@@ -23,6 +23,11 @@ class PackedMatrix:
         bias: ArrayLike | None = None,
     ) -> NDArray[np.float32]: ...
 
+class NotFiniteError(ValueError):
+    index: int
+    row: int
+    def __init__(self, index: int, row: int) -> None: ...
+
 def pack(
     matrices: Iterable[PackedMatrix],
     *,

@@ -12,6 +12,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.string cimport memset
 
 from rustllm._core.dispatch cimport simd_level
+from rustllm._core.quant cimport first_bad_block
 from rustllm._core.threads cimport run_team
 from rustllm._core.zeroed cimport ZeroedMemory
 
@@ -210,6 +211,21 @@ cdef void _multiply(void* context, int thread, int n_threads) noexcept nogil:
 
 # ---- packing ---------------------------------------------------------------------------------
 
+class NotFiniteError(ValueError):
+    """A weight that is NaN or infinite, or a block whose scale is.
+
+    Attributes
+    ----------
+    index, row : int
+        Of the matrix in the sequence that was to be packed, and of the row in it.
+    """
+
+    def __init__(self, index, row):
+        super().__init__(f"row {row} of matrix {index} is not finite")
+        self.index = index
+        self.row = row
+
+
 cdef struct Slice:
     const rl_matrix* matrix
     const uint8_t* source
@@ -217,18 +233,28 @@ cdef struct Slice:
     int first_group
     int last_group
     int next
+    ptrdiff_t blocks_in_row
+    int bad_row                 # the first that is not finite, or the number of rows
 
 
 cdef void _pack_slice(void* context, int thread, int n_threads) noexcept nogil:
     cdef Slice* s = <Slice*>context
     cdef const rl_matrix* m = s.matrix
-    cdef int g
+    cdef const uint8_t* source
+    cdef ptrdiff_t bad
+    cdef int g, n_rows
     while True:
         g = s.first_group + rl_fetch_add(&s.next, 1)
         if g >= s.last_group:
             return
-        rl_pack_group(m, s.source + <size_t>g * RL_GROUP * s.row_bytes, s.row_bytes,
-                      min(RL_GROUP, m.n_rows - g * RL_GROUP), <uint8_t*>m.data + g * m.group_bytes)
+        source = s.source + <size_t>g * RL_GROUP * s.row_bytes
+        n_rows = min(RL_GROUP, m.n_rows - g * RL_GROUP)
+        bad = first_bad_block(m.type, source, n_rows * s.blocks_in_row)
+        if bad >= 0:
+            # Groups are taken in order; of two threads' findings any one will do.
+            s.bad_row = g * RL_GROUP + <int>(bad // s.blocks_in_row)
+            return
+        rl_pack_group(m, source, s.row_bytes, n_rows, <uint8_t*>m.data + g * m.group_bytes)
 
 
 def pack(matrices, *, int threads=1, give_back=None):
@@ -248,11 +274,13 @@ def pack(matrices, *, int threads=1, give_back=None):
     ------
     MemoryError
         The region cannot be had; nothing was packed.
+    NotFiniteError
+        A weight is NaN or infinite; the matrices cannot be used.
     """
     cdef PackedMatrix m
     cdef Slice part
     cdef int64_t total = 0, offset = 0, since = 0
-    cdef int groups, step, first
+    cdef int groups, step, first, columns = 1
     cdef uint8_t* base
     cdef list pending = []
     matrices = list(matrices)
@@ -277,8 +305,13 @@ def pack(matrices, *, int threads=1, give_back=None):
             part.first_group = first
             part.last_group = min(groups, first + step)
             part.next = 0
+            part.bad_row = m.matrix.n_rows
+            rl_file_block_bytes(m.matrix.type, &columns)
+            part.blocks_in_row = m.matrix.n_cols // columns
             with nogil:
                 run_team(_pack_slice, &part, threads)
+            if part.bad_row < m.matrix.n_rows:
+                raise NotFiniteError(index, part.bad_row)
             since += (part.last_group - first) * m.matrix.group_bytes
             first = part.last_group
             if not pending or pending[len(pending) - 1] != index:

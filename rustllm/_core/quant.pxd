@@ -40,5 +40,8 @@ cdef int quantize_row(
     int type_id, const float* src, const float* weights, uint8_t* dst, Py_ssize_t n
 ) noexcept nogil
 
+# Index of the first block (value, of a plain type) that is not finite; -1 if all are.
+cdef Py_ssize_t first_bad_block(int type_id, const uint8_t* src, Py_ssize_t blocks) noexcept nogil
+
 cdef float f16_to_f32(uint16_t value) noexcept nogil
 cdef uint16_t f32_to_f16(float value) noexcept nogil

@@ -61,6 +61,11 @@ cdef int quantize_row(
     return rl_quantize_at(simd_level(), type_id, src, weights, dst, n)
 
 
+cdef Py_ssize_t first_bad_block(int type_id, const uint8_t* src,
+                                Py_ssize_t blocks) noexcept nogil:
+    return rl_first_not_finite(type_id, src, blocks)
+
+
 cdef float f16_to_f32(uint16_t value) noexcept nogil:
     return rl_f16_to_f32(value)
 

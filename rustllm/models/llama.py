@@ -2,59 +2,58 @@
 
 from __future__ import annotations
 
+from rustllm.models import blocks
+from rustllm.models.checkpoint import Checkpoint, Described
 from rustllm.models.config import TransformerConfig
-from rustllm.models.plan import Norm, Plan, Rope
+from rustllm.models.hf_config import HFConfig, gated_transformer
+from rustllm.models.plan import Plan
 
-__all__ = ["plan"]
+__all__ = ["checkpoint", "describe", "mistral", "plan"]
 
 
 def plan(config: TransformerConfig) -> Plan:
     """Write the forward pass of a Llama model.
 
     Pre-norm blocks of grouped-query attention and a SiLU-gated feed-forward layer. In GGUF files
-    the rows of queries and keys are ordered so that pairs (2i, 2i + 1) rotate.
+    the rows of queries and keys are ordered so that pairs (2i, 2i + 1) rotate; in the folders they
+    were converted from, pairs (i, i + n/2) do.
     """
     c = config
-    p = Plan(n_vocab=c.n_vocab, n_layers=c.n_layers, n_kv_heads=c.n_kv_heads, head_dim=c.head_dim)
-    rope = Rope(
-        c.n_rot,
-        c.rope_base,
-        scale=c.rope_scale,
-        factors="rope_freqs.weight" if c.rope_factors else None,
-    )
-    heads = {"q": c.n_heads * c.head_dim, "k": c.n_kv_heads * c.head_dim}
-    heads["v"] = heads["k"]
-    p.embed("x", "token_embd.weight", width=c.n_embd)
+    p = blocks.begin(c)
+    rope = blocks.rope(c, halves=c.rope_halves)
     for i in range(c.n_layers):
-        blk = f"blk.{i}."
-        p.prepare("x", "x_in", Norm(f"{blk}attn_norm.weight", c.norm_eps))
-        p.linear(
-            "x_in",
-            {name: f"{blk}attn_{name}.weight" for name in heads},
-            heads,
-            {name: f"{blk}attn_{name}.bias" for name in heads} if c.attention_bias else None,
-        )
-        p.attention(
-            "q", "k", "v", "heads",
-            layer=i, n_heads=c.n_heads, scale=c.attention_scale, rope=rope, window=c.window,
-        )  # fmt: skip
-        p.prepare("heads", "heads_in")
-        p.linear("heads_in", {"y": f"{blk}attn_output.weight"}, {"y": c.n_embd})
+        blocks.attention(p, c, i, rope=rope, window=c.window_of(i))
         p.add("x", "y")
-        p.prepare("x", "x_in", Norm(f"{blk}ffn_norm.weight", c.norm_eps))
-        p.gated(
-            "x_in", "h", f"{blk}ffn_gate.weight", f"{blk}ffn_up.weight",
-            width=c.n_ff, activation="silu",
-        )  # fmt: skip
-        p.prepare("h", "h_in")
-        p.linear("h_in", {"y": f"{blk}ffn_down.weight"}, {"y": c.n_embd})
+        blocks.gated_layer(p, c, i)
         p.add("x", "y")
-    p.gather("x", "last")
-    p.prepare("last", "last_in", Norm("output_norm.weight", c.norm_eps))
-    p.linear(
-        "last_in",
-        {"logits": "token_embd.weight" if c.tied else "output.weight"},
-        {"logits": c.n_vocab},
-        fine=True,
-    )
-    return p
+    return blocks.finish(p, c)
+
+
+def describe(hf: HFConfig) -> Described:
+    """Read the configuration of a Llama folder."""
+    biases: tuple[str, ...] = ()
+    if hf.flag("attention_bias", False):
+        biases += ("attn_q", "attn_k", "attn_v", "attn_output")
+    if hf.flag("mlp_bias", False):
+        biases += ("ffn_gate", "ffn_up", "ffn_down")
+    return gated_transformer(hf, "llama", biases=biases, rope_halves=True)
+
+
+def _describe_mistral(hf: HFConfig) -> Described:
+    window = 0 if hf.get("sliding_window") is None else hf.integer("sliding_window")
+    return gated_transformer(hf, "llama", window=window, rope_halves=True)
+
+
+_LAYERS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+checkpoint = Checkpoint(describe, _LAYERS)
+mistral = Checkpoint(_describe_mistral, _LAYERS)

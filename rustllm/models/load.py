@@ -10,20 +10,22 @@ from rustllm.errors import ArgumentError, UnsupportedError
 from rustllm.models.transformer import Transformer
 
 if TYPE_CHECKING:
-    from rustllm.loaders.gguf import GGUFFile
+    from rustllm.models.source import ModelSource
 
-__all__ = ["load_model"]
+__all__ = ["architecture", "load_model", "open_source"]
 
 
 def load_model(
     path_or_name: str | PathLike[str], threads: int | None = None, exact: bool = False
 ) -> Transformer:
-    """Load a model from a GGUF file or by a name that ``rustllm pull`` knows.
+    """Load a model from a GGUF file, a folder, or by a name that ``rustllm pull`` knows.
 
     Parameters
     ----------
     path_or_name : str or path
-        A file, or a name such as ``"smollm2-135m-instruct"``, which is fetched if it is not here.
+        A GGUF file; a folder with ``config.json``, ``tokenizer.json`` and safetensors files, as
+        Hugging Face's transformers saves it; or a name such as ``"smollm2-135m-instruct"``, which
+        is fetched if it is not here.
     threads : int, optional
         Threads that each call uses; by default as many as the process may run at once. Results do
         not depend on it.
@@ -37,11 +39,13 @@ def load_model(
     Raises
     ------
     FileMissingError, FileFormatError, TruncatedFileError
-        The file is not there or is not a sound GGUF file.
+        A file is not there or breaks the rules of its format.
     UnsupportedError
-        The architecture or a block type is not implemented.
+        The architecture, a variant of it or a block type is not implemented.
     ModelError, TensorError
-        Hyper-parameters and tensors contradict each other.
+        Hyper-parameters and tensors contradict each other, or a weight is not finite.
+    OutOfMemoryError
+        The memory for the weights cannot be had.
 
     Examples
     --------
@@ -52,23 +56,21 @@ def load_model(
     ' Paris.'
     """
     from rustllm._core.threads import available_threads
-    from rustllm.loaders.gguf import GGUFFile
-    from rustllm.models.gguf_config import config_from_gguf
-    from rustllm.models.gguf_weights import read_weights
     from rustllm.models.store import resolve_model
+    from rustllm.models.weights import read_weights
 
     if threads is None:
         threads = available_threads()
     if not 1 <= threads <= 256:
         raise ArgumentError(f"threads must be 1 to 256, not {threads}")
     path = Path(resolve_model(str(path_or_name)))
-    file = GGUFFile(path)
+    source = open_source(path)
     try:
-        config = config_from_gguf(file)
+        config = source.config
         plan = architecture(config.architecture, path)(config)
-        weights = read_weights(file, plan, threads=threads)
+        weights = read_weights(source.weights(), plan, threads=threads)
     except BaseException:
-        file.close()
+        source.close()
         raise
     return Transformer(
         config,
@@ -76,32 +78,23 @@ def load_model(
         weights,
         threads=threads,
         exact=exact,
-        tokenizer=lambda: _tokenizer(file),
-        end_ids=_end_ids(file),
-        bos_id=_bos_id(file),
-        metadata=file.metadata,
+        tokenizer=source.tokenizer,
+        end_ids=source.end_ids(),
+        bos_id=source.bos_id(),
+        metadata=source.metadata,
         path=path,
     )
 
 
-def _tokenizer(file: GGUFFile) -> Any:
-    from rustllm.tokenizers.gguf import tokenizer_from_gguf
+def open_source(path: Path) -> ModelSource:
+    """Open a model file or folder and read its configuration; no weight is touched."""
+    if path.is_dir() or path.name.endswith(".safetensors.index.json"):
+        from rustllm.models.hf_folder import FolderSource
 
-    return tokenizer_from_gguf(file)
+        return FolderSource(path if path.is_dir() else path.parent)
+    from rustllm.models.gguf_source import GGUFSource
 
-
-def _end_ids(file: GGUFFile) -> list[int]:
-    keys = ("eos_token_id", "eot_token_id", "eom_token_id")
-    found = [file.metadata.get(f"tokenizer.ggml.{key}") for key in keys]
-    return [id for id in found if isinstance(id, int)]
-
-
-def _bos_id(file: GGUFFile) -> int | None:
-    id = file.metadata.get("tokenizer.ggml.bos_token_id")
-    wanted = file.metadata.get("tokenizer.ggml.add_bos_token")
-    if wanted is None:  # the default of files that do not say
-        wanted = file.metadata.get("tokenizer.ggml.model") == "llama"
-    return id if wanted and isinstance(id, int) else None
+    return GGUFSource(path)
 
 
 def architecture(name: str, path: Path | None = None) -> Any:

@@ -57,6 +57,10 @@ class Rope:
         Name of a weight that divides each frequency, float32 `[n_dims / 2]`.
     magnitude : float
         Factor on cosine and sine.
+    long_factors : str, optional
+        Name of the weight that stands in for `factors` in states of more than `original_ctx`
+        tokens of context.
+    original_ctx : int
     """
 
     n_dims: int
@@ -65,6 +69,13 @@ class Rope:
     halves: bool = False
     factors: str | None = None
     magnitude: float = 1.0
+    long_factors: str | None = None
+    original_ctx: int = 0
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights it uses."""
+        return tuple(name for name in (self.factors, self.long_factors) if name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,30 +165,40 @@ class Plan:
         biases: dict[str, str | None] | None = None,
         *,
         fine: bool = False,
+        activation: str | None = None,
+        softcap: float = 0.0,
     ) -> None:
         """Products of one prepared row with several matrices, one output buffer each.
 
         With `fine` the row is held in two int8 parts instead of one, about sixteen bits: for a
-        layer whose rounding errors nothing after it can even out.
+        layer whose rounding errors nothing after it can even out. What comes out goes through
+        `activation`, or becomes ``softcap * tanh(x / softcap)``.
         """
         for name in outs:
             self._buffer(name, widths[name])
-        params: dict[str, Any] = {"fine": fine}
+        params: dict[str, Any] = {"fine": fine, "activation": activation, "softcap": softcap}
         if biases and any(biases.values()):
             params["biases"] = tuple(biases.get(name) for name in outs)
         self.ops.append(Op("linear", (src,), tuple(outs), tuple(outs.values()), params))
 
-    def gated(self, src: str, out: str, gate: str, up: str, *, width: int, activation: str) -> None:
+    def gated(
+        self,
+        src: str,
+        out: str,
+        gate: str,
+        up: str,
+        *,
+        width: int,
+        activation: str,
+        biases: tuple[str | None, str | None] = (None, None),
+    ) -> None:
         """``activation(gate x) * (up x)``, the first half of a gated feed-forward layer."""
         self._buffer(out, width)
         self._buffer(f"{out}.up", width)
-        self.ops.append(
-            Op("gated", (src,), (out, f"{out}.up"), (gate, up), {"activation": activation})
-        )
-
-    def activate(self, buffer: str, activation: str) -> None:
-        """Apply an activation function in place."""
-        self.ops.append(Op("activate", (buffer,), (buffer,), (), {"activation": activation}))
+        params: dict[str, Any] = {"activation": activation}
+        if any(biases):
+            params["biases"] = biases
+        self.ops.append(Op("gated", (src,), (out, f"{out}.up"), (gate, up), params))
 
     def attention(
         self,
@@ -225,10 +246,6 @@ class Plan:
         self._buffer(out, self.widths[src])
         self.ops.append(Op("gather", (src,), (out,)))
 
-    def softcap(self, buffer: str, cap: float) -> None:
-        """``cap * tanh(x / cap)`` in place."""
-        self.ops.append(Op("softcap", (buffer,), (buffer,), (), {"cap": cap}))
-
     def weight_names(self) -> Sequence[str]:
         """Every weight the plan uses, in order of first use."""
         names: dict[str, None] = {}
@@ -241,8 +258,8 @@ class Plan:
                     names[value.weight] = None
                     if value.bias:
                         names[value.bias] = None
-                elif isinstance(value, Rope) and value.factors:
-                    names[value.factors] = None
+                elif isinstance(value, Rope):
+                    names.update(dict.fromkeys(value.weights))
             for bias in op.params.get("biases", ()):
                 if bias:
                     names[bias] = None

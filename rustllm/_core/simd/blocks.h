@@ -285,6 +285,30 @@ static inline int rl_scale_place(int type, int *second) {
 
 static inline int rl_f16_is_finite(uint16_t h) { return (h & 0x7c00u) != 0x7c00u; }
 
+/* Index of the first of `n` 16- or 32-bit values whose exponent, under `mask`, is all ones; -1 if
+ * there is none. Stretches without a branch vectorise. */
+static inline ptrdiff_t rl_first_masked16(const uint8_t *src, ptrdiff_t n, uint16_t mask) {
+    for (ptrdiff_t start = 0; start < n; start += 256) {
+        ptrdiff_t stop = n - start < 256 ? n : start + 256;
+        int found = 0;
+        for (ptrdiff_t i = start; i < stop; i++) found |= (rl_load_u16(src + 2 * i) & mask) == mask;
+        for (ptrdiff_t i = start; found && i < stop; i++)
+            if ((rl_load_u16(src + 2 * i) & mask) == mask) return i;
+    }
+    return -1;
+}
+
+static inline ptrdiff_t rl_first_masked32(const uint8_t *src, ptrdiff_t n, uint32_t mask) {
+    for (ptrdiff_t start = 0; start < n; start += 256) {
+        ptrdiff_t stop = n - start < 256 ? n : start + 256;
+        int found = 0;
+        for (ptrdiff_t i = start; i < stop; i++) found |= (rl_load_u32(src + 4 * i) & mask) == mask;
+        for (ptrdiff_t i = start; found && i < stop; i++)
+            if ((rl_load_u32(src + 4 * i) & mask) == mask) return i;
+    }
+    return -1;
+}
+
 /* Index of the first block (value, of a plain type) that is not finite; -1 if all are. */
 static inline ptrdiff_t rl_first_not_finite(int type, const uint8_t *src, ptrdiff_t blocks) {
     if (!rl_is_type(type)) return -1;
@@ -292,17 +316,15 @@ static inline ptrdiff_t rl_first_not_finite(int type, const uint8_t *src, ptrdif
     int second, at = rl_scale_place(type, &second);
     switch (type) {
     case RL_F32:
-        for (ptrdiff_t i = 0; i < blocks; i++)
-            if ((rl_load_u32(src + 4 * i) & 0x7f800000u) == 0x7f800000u) return i;
-        return -1;
+        return rl_first_masked32(src, blocks, 0x7f800000u);
+    case RL_F16:
+        return rl_first_masked16(src, blocks, 0x7c00u);
     case RL_F64:
         for (ptrdiff_t i = 0; i < blocks; i++)
             if ((rl_load_u32(src + 8 * i + 4) & 0x7ff00000u) == 0x7ff00000u) return i;
         return -1;
     case RL_BF16:
-        for (ptrdiff_t i = 0; i < blocks; i++)
-            if ((rl_load_u16(src + 2 * i) & 0x7f80u) == 0x7f80u) return i;
-        return -1;
+        return rl_first_masked16(src, blocks, 0x7f80u);
     case RL_I8: case RL_I16: case RL_I32: case RL_I64:
         return -1;
     default:

@@ -4,9 +4,9 @@ import numpy as np
 
 from rustllm._core.linear import PackedMatrix, pack
 from rustllm.models.config import TransformerConfig
-from rustllm.models.gguf_weights import shapes_of
 from rustllm.models.load import architecture
 from rustllm.models.transformer import Transformer
+from rustllm.models.weights import shapes_of
 
 
 def tiny_config(name="llama", **changes):
