@@ -16,6 +16,7 @@ import gzip
 import io
 import multiprocessing
 import os
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -72,13 +73,36 @@ else:
     compile_args += ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *sanitize]
     link_args += sanitize
 
-headers = sorted(str(p) for p in Path("rustllm").rglob("*.h"))
+HEADERS = {p.name: p for p in Path("rustllm").rglob("*.h")}
+
+
+def headers_of(source: Path) -> list[str]:
+    """Return the headers that a module includes, itself or through what it cimports."""
+    found: set[Path] = set()
+    pending = [source]
+    while pending:
+        path = pending.pop()
+        if path in found or not path.exists():
+            continue
+        found.add(path)
+        text = path.read_text("utf-8")
+        if path.suffix == ".h":
+            names = re.findall(r'#include "([^"]+)"', text)
+        else:
+            names = re.findall(r'^cdef extern from "([^"]+)"', text, re.MULTILINE)
+            modules = re.findall(r"^from (rustllm[\w.]*) cimport", text, re.MULTILINE)
+            pending += [Path(*module.split(".")).with_suffix(".pxd") for module in modules]
+            pending.append(path.with_suffix(".pxd"))
+        pending += [HEADERS[name] for name in names if name in HEADERS]
+    return sorted(str(path) for path in found if path.suffix == ".h")
+
+
 extensions = [
     Extension(
         ".".join(source.with_suffix("").parts),
         [str(source)],
         include_dirs=["rustllm/_core/simd"],
-        depends=headers,
+        depends=headers_of(source),
         define_macros=macros,
         extra_compile_args=compile_args,
         extra_link_args=[*link_args, "-pthread"],

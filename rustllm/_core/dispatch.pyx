@@ -1,7 +1,8 @@
 """Pick the instruction set once, at import.
 
 ``RUSTLLM_SIMD=scalar|avx2|avx512|neon`` overrides the choice, for tests and for comparison; a level
-that the processor does not have is refused. ``avx512`` means F, BW, VL, DQ, VBMI and VNNI together.
+that the processor does not have is refused. ``avx512`` means F, BW, VL, DQ, VBMI, VBMI2 and VNNI
+together.
 """
 
 import os

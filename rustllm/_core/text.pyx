@@ -3,6 +3,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from rustllm._core.dispatch cimport AVX512, simd_level
+
 cdef extern from "Python.h":
     bint PyUnicode_Check(object text)
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -15,6 +17,17 @@ cdef extern from "Python.h":
 cdef extern from "transcode.h" nogil:
     Py_ssize_t rl_units_to_utf8(
         const uint16_t* s, Py_ssize_t n, uint8_t* out, Py_ssize_t* used
+    ) noexcept
+
+cdef extern from "transcode_avx512.h" nogil:
+    Py_ssize_t rl_units1_avx512(
+        const uint8_t* s, Py_ssize_t n, uint8_t* out, Py_ssize_t* used
+    ) noexcept
+    Py_ssize_t rl_units2_avx512(
+        const uint16_t* s, Py_ssize_t n, uint8_t* out, Py_ssize_t* used
+    ) noexcept
+    Py_ssize_t rl_units4_avx512(
+        const uint32_t* s, Py_ssize_t n, uint8_t* out, Py_ssize_t* used
     ) noexcept
 
 
@@ -56,8 +69,11 @@ cdef inline uint8_t* put(uint8_t* out, uint32_t c) noexcept nogil:
 
 cdef Py_ssize_t latin1_to_utf8(const uint8_t* s, Py_ssize_t n, uint8_t* out) noexcept nogil:
     cdef uint8_t* start = out
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t i = 0, used = 0
     cdef uint64_t word
+    if simd_level() == AVX512:
+        i = rl_units1_avx512(s, n, out, &used)
+        out += used
     while i < n:
         if i + 8 <= n:
             memcpy(&word, s + i, 8)
@@ -74,7 +90,10 @@ cdef Py_ssize_t latin1_to_utf8(const uint8_t* s, Py_ssize_t n, uint8_t* out) noe
 cdef Py_ssize_t ucs2_to_utf8(const uint16_t* s, Py_ssize_t n, uint8_t* out) noexcept nogil:
     cdef Py_ssize_t i = 0, used = 0
     cdef uint32_t c, low
+    cdef bint wide = simd_level() == AVX512
     while True:
+        if wide:
+            i += rl_units2_avx512(s + i, n - i, out + used, &used)
         i += rl_units_to_utf8(s + i, n - i, out + used, &used)
         if i >= n:
             return used
@@ -91,9 +110,16 @@ cdef Py_ssize_t ucs2_to_utf8(const uint16_t* s, Py_ssize_t n, uint8_t* out) noex
 
 cdef Py_ssize_t ucs4_to_utf8(const uint32_t* s, Py_ssize_t n, uint8_t* out) noexcept nogil:
     cdef uint8_t* start = out
-    cdef Py_ssize_t i = 0
+    cdef Py_ssize_t i = 0, used
     cdef uint32_t c, low
+    cdef bint wide = simd_level() == AVX512
     while i < n:
+        if wide and i + 16 <= n:
+            used = 0
+            i += rl_units4_avx512(s + i, n - i, out, &used)
+            out += used
+            if i == n:
+                break
         c = s[i]
         i += 1
         if c >= 0xD800 and c < 0xE000:

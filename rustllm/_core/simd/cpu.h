@@ -14,7 +14,8 @@ static inline int rl_detect_level(void) {
                __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
     int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                 __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+                 __builtin_cpu_supports("avx512vbmi") &&
+                 __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512vnni");
     return avx512 ? RL_AVX512 : avx2 ? RL_AVX2 : RL_SCALAR;
 }
 
