@@ -18,7 +18,7 @@ from libc.string cimport memcpy, memset
 
 from rustllm._core.arena cimport Arena
 from rustllm._core.dispatch cimport simd_level
-from rustllm._core.kv_cache cimport CacheView, KVCache, cache_keys, cache_values
+from rustllm._core.kv_cache cimport SEGMENT, CacheView, KVCache, cache_keys, cache_values
 from rustllm._core.linear cimport (
     RL_ACT_FLOAT,
     RL_ACT_INT8,
@@ -84,7 +84,6 @@ cdef extern from "<time.h>" nogil:
 
 cdef enum:
     MAX_MATRICES = 4
-    SEGMENT = 128
     TILE = 8
     SIGNAL_INTERVAL_MS = 30
     LONG_BYTES = 4 << 20
@@ -500,7 +499,7 @@ cdef void _store_head(Call* call, Operation* op, Run* run, int token, int head, 
     cdef float* scratch = call.scratch + thread * call.scratch_stride
     cdef float* key = scratch + call.padded_dim
     cdef float* value = key + call.padded_dim
-    cdef int i
+    cdef int i, position = run.position + token - run.first, segment = position // SEGMENT
     cdef const float* v = _row(call, op.outs[1], token, thread, n) + head * call.head_dim
     _rotate(call, op, &op.key_norm, _row(call, op.outs[0], token, thread, n) + head * call.head_dim,
             token, thread, n, scratch, key)
@@ -508,9 +507,9 @@ cdef void _store_head(Call* call, Operation* op, Run* run, int token, int head, 
         value[i] = v[i]
     for i in range(call.head_dim, call.padded_dim):
         value[i] = 0.0
-    call.store(key, value, cache_keys(cache, op.layer, head), cache_values(cache, op.layer, head),
-               cache.is_half,
-               call.padded_dim, run.position + token - run.first)
+    call.store(key, value, cache_keys(cache, op.layer, head, segment),
+               cache_values(cache, op.layer, head, segment), cache.is_half, call.padded_dim,
+               position % SEGMENT)
 
 
 cdef inline int _first_visible(Operation* op, int position) noexcept nogil:
@@ -519,9 +518,8 @@ cdef inline int _first_visible(Operation* op, int position) noexcept nogil:
 
 cdef void _segment_of(Call* call, const CacheView* cache, Operation* op, int head, int segment,
                       rl_segment* s) noexcept nogil:
-    cdef int64_t offset = <int64_t>segment * SEGMENT * call.padded_dim * (2 if cache.is_half else 4)
-    s.keys = <uint8_t*>cache_keys(cache, op.layer, head) + offset
-    s.values = <uint8_t*>cache_values(cache, op.layer, head) + offset
+    s.keys = cache_keys(cache, op.layer, head, segment)
+    s.values = cache_values(cache, op.layer, head, segment)
     s.is_half = cache.is_half
     s.head_dim = call.padded_dim
     s.softcap = op.softcap
@@ -1114,6 +1112,8 @@ cdef class Engine:
         ------
         ValueError
             A token, index or position is out of range.
+        MemoryError
+            There is none for the new positions; nothing was computed.
         RuntimeError
             The workspace is in use by another thread.
         KeyboardInterrupt
@@ -1173,6 +1173,9 @@ cdef class Engine:
         # Segments grow with the context; reserve in steps, so that a growing cache rarely asks.
         self._reserve(workspace, max(n, wanted.shape[0]), threads, (n_segments + 15) // 16 * 16,
                       n_singles)
+        for (state, ids) in sequences:
+            cache = state
+            cache.reserve(<int>len(ids))
         memset(&call, 0, sizeof(call))
         memset(workspace.counters, 0, 2 * self.n_operations * sizeof(int))
         call.operations = self.operations
@@ -1235,7 +1238,7 @@ cdef class Engine:
             return False
         for (state, ids) in sequences:
             cache = state
-            cache.position += len(ids)
+            cache.advance(<int>len(ids))
         PyErr_CheckSignals()
         return True
 

@@ -1,18 +1,34 @@
-"""Keys and values of one sequence.
+"""Keys and values of one sequence, in segments of 128 positions that forks share.
 
-For each layer and KV head the keys lie sixteen positions side by side,
-``[capacity / 16][padded_dim][16]``, and the values row by row, ``[capacity][padded_dim]``, in half
-or single precision. Memory is zeroed and taken from the system as positions are written.
+In a segment each layer and KV head has its keys, sixteen positions side by side
+(``[8][padded_dim][16]``), and then its values, row by row (``[128][padded_dim]``), in half or
+single precision. Segments are made as positions are written. A fork takes the same segments; who
+writes into one that others hold copies it first, so that only the last, half-filled one is ever
+copied.
 """
 
 import numpy as np
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from rustllm._core.zeroed cimport ZeroedMemory
 
 cdef enum:
-    SEGMENT = 128
+    HUGE_PAGE = 2 << 20
+    ALIGN = 64
+
+
+cdef class Segment:
+    """Memory of 128 positions."""
+
+    def __cinit__(self, int64_t n_bytes):
+        # Writing one position touches every head's part, so huge pages cost no memory.
+        cdef int64_t align = HUGE_PAGE if n_bytes >= HUGE_PAGE else ALIGN
+        self.memory = ZeroedMemory(n_bytes + align, "keys and values", huge=align == HUGE_PAGE)
+        self.data = <uint8_t*>((<size_t>self.memory.data + align - 1) // align * align)
+        self.users = 1
 
 
 cdef class KVCache:
@@ -26,76 +42,178 @@ cdef class KVCache:
     is_half : bool
         Half precision (the default of models) instead of single.
 
-    Raises
-    ------
-    MemoryError
-        The address space cannot be had.
-
     Notes
     -----
-    One thread at a time may write; see ``State``.
+    One thread at a time may use a cache; see ``State``. Caches that share segments may be used by
+    different threads: what is shared is only read.
     """
 
     def __init__(self, int n_layers, int n_kv_heads, int head_dim, int context, bint is_half=True):
         if min(n_layers, n_kv_heads, head_dim, context) < 1 or context > 1 << 30:
             raise ValueError("a cache needs at least one layer, head, dimension and position")
+        if self.pointers != NULL:
+            raise TypeError("a cache is made once")
         self.n_layers = n_layers
         self.n_kv_heads = n_kv_heads
         self.head_dim = head_dim
         self.padded_dim = (head_dim + 15) // 16 * 16
         self.context = context
-        self.capacity = (context + SEGMENT - 1) // SEGMENT * SEGMENT
         self.is_half = is_half
         self.position = 0
-        size = self._plane() * 2 * n_layers * n_kv_heads
-        self.memory = ZeroedMemory(size, f"{context} positions")
+        self.segments = []
+        self.pointers = <uint8_t**>calloc((context + SEGMENT - 1) // SEGMENT, sizeof(uint8_t*))
+        if self.pointers == NULL:
+            raise MemoryError(f"a cache of {context} positions")
+
+    def __dealloc__(self):
+        if self.segments is not None:
+            self._drop(0)
+        free(self.pointers)
 
     cdef int64_t _plane(self) noexcept nogil:
-        return <int64_t>self.capacity * self.padded_dim * (2 if self.is_half else 4)
+        return <int64_t>SEGMENT * self.padded_dim * (2 if self.is_half else 4)
+
+    cdef int64_t _segment_bytes(self) noexcept nogil:
+        return self._plane() * 2 * self.n_layers * self.n_kv_heads
 
     cdef CacheView view(self) noexcept nogil:
         cdef CacheView v
-        v.data = self.memory.data
+        v.segments = self.pointers
         v.plane = self._plane()
         v.n_kv_heads = self.n_kv_heads
         v.is_half = self.is_half
         return v
 
+    cdef int reserve(self, int n) except -1:
+        """Make room to write `n` more positions: new segments, and copies of shared ones."""
+        cdef int i, last = (self.position + n - 1) // SEGMENT
+        cdef Segment old, new
+        if n < 1 or self.position + n > self.context:
+            raise ValueError(f"{n} more tokens in a context of {self.context}")
+        for i in range(self.position // SEGMENT, last + 1):
+            if i < len(self.segments):
+                old = self.segments[i]
+                if old.users == 1:
+                    continue
+                new = Segment(self._segment_bytes())
+                if i == self.position // SEGMENT and self.position % SEGMENT:
+                    with nogil:
+                        self._copy_stored(old.data, new.data, self.position % SEGMENT)
+                # Only now: as long as it counts twice, nobody writes into it.
+                old.users -= 1
+                self.segments[i] = new
+            else:
+                new = Segment(self._segment_bytes())
+                self.segments.append(new)
+            self.pointers[i] = new.data
+        return 0
+
+    cdef void _copy_stored(self, uint8_t* source, uint8_t* target, int n) noexcept nogil:
+        """Copy the first `n` positions of a segment; keys come in blocks of sixteen."""
+        cdef int64_t plane = self._plane(), stored = plane // SEGMENT * ((n + 15) // 16 * 16)
+        cdef int64_t i
+        for i in range(2 * <int64_t>self.n_layers * self.n_kv_heads):
+            memcpy(target + i * plane, source + i * plane, stored)
+
+    cdef int _drop(self, int n) except -1:
+        """Let go of all but the first `n` segments."""
+        cdef Segment segment
+        while len(self.segments) > n:
+            segment = self.segments.pop()
+            segment.users -= 1
+        return 0
+
+    def advance(self, int n):
+        """Count `n` positions that were written as stored."""
+        if n < 0 or self.position + n > SEGMENT * <int64_t>len(self.segments):
+            raise ValueError(f"{n} more positions were not written")
+        self.position += n
+
+    def truncate(self, int n):
+        """Forget all but the first `n` positions, and give back segments that others hold."""
+        cdef int i, kept = (n + SEGMENT - 1) // SEGMENT
+        cdef Segment segment
+        if not 0 <= n <= self.position:
+            raise ValueError(f"cannot keep {n} of {self.position} positions")
+        self.position = n
+        # Segments of our own stay for the next tokens; one that is shared could not be written.
+        for i in range(kept, len(self.segments)):
+            segment = self.segments[i]
+            if segment.users > 1:
+                self._drop(i)
+                break
+
+    def fork(self):
+        """A cache with the same positions, in the same memory until one of the two writes."""
+        cdef KVCache other = KVCache(
+            self.n_layers, self.n_kv_heads, self.head_dim, self.context, self.is_half)
+        cdef Segment segment
+        cdef int i, kept = (self.position + SEGMENT - 1) // SEGMENT
+        for i in range(kept):
+            segment = self.segments[i]
+            segment.users += 1
+            other.segments.append(segment)
+            other.pointers[i] = segment.data
+        other.position = self.position
+        return other
+
     @property
     def nbytes(self):
-        """Bytes of address space; those of positions never written take no memory."""
-        return self._plane() * 2 * self.n_layers * self.n_kv_heads
+        """Bytes of the segments held, also of those that others hold too."""
+        return self._segment_bytes() * len(self.segments)
 
-    def _array(self):
-        dtype = np.float16 if self.is_half else np.float32
-        return np.frombuffer(self.memory.mapping, dtype).reshape(
-            self.n_layers, self.n_kv_heads, 2, self.capacity * self.padded_dim
-        )
+    @property
+    def shared_bytes(self):
+        """Bytes of the segments that others hold too."""
+        return self._segment_bytes() * sum([(<Segment>s).users > 1 for s in self.segments])
 
-    def _rows(self):
-        # Keys come in blocks of sixteen positions: copy whole blocks.
-        return min(self.capacity, (self.position + 15) // 16 * 16) * self.padded_dim
+    def _planes(self, int index):
+        """Segment `index` as bytes, ``[n_layers * n_kv_heads * 2, plane]``."""
+        cdef Segment segment = self.segments[index]
+        cdef int64_t start = segment.data - segment.memory.data
+        flat = np.frombuffer(segment.memory.mapping, np.uint8)[start:start + self._segment_bytes()]
+        return flat.reshape(-1, self._plane())
 
-    def to_array(self):
-        """The stored positions, `[n_layers, n_kv_heads, 2, rows * padded_dim]`, a copy."""
-        return self._array()[..., : self._rows()].copy()
+    def _stored(self, int index, int position):
+        """Bytes of each plane that hold positions, of segment `index` of `position` positions."""
+        n = min(SEGMENT, position - index * SEGMENT)
+        return self._plane() // SEGMENT * ((n + 15) // 16 * 16)
 
-    def from_array(self, array, int position):
-        """Take stored positions back; the shape must be what :meth:`to_array` gives there."""
-        if not 0 <= position <= self.context:
-            raise ValueError(f"position {position} in a cache of {self.context}")
-        before = self.position
+    def to_arrays(self):
+        """The stored positions, one uint8 array ``[planes, bytes]`` a segment; no copies."""
+        arrays = []
+        for i in range((self.position + SEGMENT - 1) // SEGMENT):
+            arrays.append(self._planes(i)[:, : self._stored(i, self.position)])
+        return arrays
+
+    def from_arrays(self, arrays, int position):
+        """Take stored positions back, as :meth:`to_arrays` of an equal cache gave them.
+
+        Raises
+        ------
+        ValueError
+            They do not fit; the cache is unchanged.
+        """
+        cdef KVCache other = KVCache(
+            self.n_layers, self.n_kv_heads, self.head_dim, self.context, self.is_half)
+        cdef Segment segment
+        cdef int i
+        n = (position + SEGMENT - 1) // SEGMENT
+        if not 0 <= position <= self.context or len(arrays) != n:
+            raise ValueError(f"{len(arrays)} segments for {position} of {self.context} positions")
+        planes = 2 * self.n_layers * self.n_kv_heads
+        for i, array in enumerate(arrays):
+            expected = (planes, self._stored(i, position))
+            if array.shape != expected or array.dtype != np.uint8:
+                raise ValueError(
+                    f"segment {i}: {array.dtype}{list(array.shape)}, not uint8{list(expected)}")
+        if position:
+            other.reserve(position)
+        for i, array in enumerate(arrays):
+            other._planes(i)[:, : array.shape[1]] = array
+        self._drop(0)
+        self.segments, other.segments = other.segments, []
+        for i in range(n):
+            segment = self.segments[i]
+            self.pointers[i] = segment.data
         self.position = position
-        target = self._array()[..., : self._rows()]
-        if array.shape != target.shape or array.dtype != target.dtype:
-            self.position = before
-            raise ValueError(
-                f"expected {target.dtype}{list(target.shape)}, "
-                f"got {array.dtype}{list(array.shape)}")
-        target[...] = array
-
-    def copy(self):
-        """An independent cache with the same content."""
-        other = KVCache(self.n_layers, self.n_kv_heads, self.head_dim, self.context, self.is_half)
-        other.from_array(self._array()[..., : self._rows()], self.position)
-        return other

@@ -1,11 +1,12 @@
-"""A transformer that runs: weights bound to a plan, and the state of a sequence."""
+"""A transformer that runs: weights bound to a plan, called on the states of sequences."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,12 +17,15 @@ from rustllm.errors import (
     CancelledError,
     ContextLengthError,
     ModelError,
+    OutOfMemoryError,
     OutOfRangeError,
     StateError,
 )
 from rustllm.models.config import TransformerConfig
+from rustllm.models.fingerprint import fingerprint
+from rustllm.models.state import State, in_use
 from rustllm.traits.generation import Generation
-from rustllm.traits.model import LanguageModel, Loaded, ModelState
+from rustllm.traits.model import LanguageModel, Loaded
 
 if TYPE_CHECKING:
     from rustllm.models.chat_template import ChatTemplate
@@ -29,97 +33,11 @@ if TYPE_CHECKING:
     from rustllm.traits.tokenizer import Tokenizer
     from rustllm.types import Logits
 
-__all__ = ["State", "Transformer"]
+__all__ = ["Transformer"]
 
 # Tokens of a prompt that pass through the layers together: enough to reuse every weight many times
 # from the cache, few enough that the activations stay in the second-level cache too.
 BATCH = 256
-
-
-class State(ModelState):
-    """The tokens a model has read, as keys and values of every layer.
-
-    Made by :meth:`Transformer.new_state`.
-
-    Notes
-    -----
-    One call at a time: a second one on the same state raises `StateError` at once instead of
-    waiting. Different states of one model run in any number of threads. :meth:`cancel` may be
-    called from any thread.
-    """
-
-    def __init__(self, model: Transformer, cache: KVCache) -> None:
-        self._model = model
-        self._cache = cache
-        self._workspace = Workspace()
-        self._lock = threading.Lock()
-        self._cancel = np.zeros(1, np.int32)
-
-    @property
-    def position(self) -> int:
-        """Number of tokens read so far."""
-        return self._cache.position
-
-    @property
-    def context(self) -> int:
-        """Number of tokens that fit."""
-        return self._cache.context
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the cache's address space; positions never written take no memory."""
-        return self._cache.nbytes
-
-    def truncate(self, n: int) -> None:
-        """Forget all but the first `n` tokens.
-
-        Raises
-        ------
-        OutOfRangeError
-            There are fewer.
-        """
-        if not 0 <= n <= self.position:
-            raise OutOfRangeError(f"cannot keep {n} of {self.position} tokens")
-        with self._use():
-            self._cache.position = n
-
-    def fork(self) -> Self:
-        """Return an independent state with the same past, a copy."""
-        with self._use():
-            return type(self)(self._model, self._cache.copy())
-
-    def cancel(self) -> None:
-        """Stop the call that is running on this state; it raises `CancelledError`.
-
-        Without a call running this does nothing.
-        """
-        if self._lock.locked():
-            self._cancel[0] = 1
-
-    def _use(self, cancel: Any = None) -> _Use:
-        return _Use(self, cancel)
-
-    def __repr__(self) -> str:
-        return f"<State {self.position} of {self.context} tokens>"
-
-
-class _Use:
-    """Holds a state for one call."""
-
-    def __init__(self, state: State, cancel: Any) -> None:
-        self._state = state
-        self._cancel = np.zeros(1, np.int32) if cancel is None else cancel
-
-    def __enter__(self) -> None:
-        if not self._state._lock.acquire(blocking=False):
-            raise StateError(
-                "the state is in use by another thread",
-                hint="give each thread a state of its own: model.new_state()",
-            )
-        self._state._cancel = self._cancel
-
-    def __exit__(self, *_: object) -> None:
-        self._state._lock.release()
 
 
 class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
@@ -181,6 +99,9 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         self._bos_id = bos_id
         self._metadata = metadata or {}
         self._chat_template: ChatTemplate | None = None
+        self._fingerprint: str | None = None
+        # Scratch memory of calls that have ended, for the next ones.
+        self._workspaces: list[Workspace] = []
         self.path = path
 
     @property
@@ -219,6 +140,13 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         """Ids that end a generation."""
         return self._end_ids
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what the model computes, by which saved states know their model."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self._config, self._engine.weights, exact=self._exact)
+        return self._fingerprint
+
     def new_state(self, context: int | None = None) -> State:
         """Return an empty state.
 
@@ -232,8 +160,6 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         ------
         ArgumentError
             More than the model was trained for, or none.
-        OutOfMemoryError
-            The address space cannot be had.
         """
         self.require(Loaded)
         config = self._config
@@ -280,28 +206,136 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
             Through :meth:`State.cancel`; the state is unchanged.
         ModelError
             The scores are not finite: a weight is not a number, or the model overflows.
+        OutOfMemoryError
+            There is none for the keys and values; the state is unchanged.
         """
         self.require(Loaded)
         if logits not in ("last", "all"):
             raise ArgumentError(f'logits must be "last" or "all", not {logits!r}')
         if state._model is not self:
             raise StateError("the state belongs to another model")
-        tokens = self._tokens(ids)
+        if not isinstance(ids, (np.ndarray, Sequence)):
+            ids = list(ids)
         every = logits == "all"
-        scores = self._read([(tokens, state, len(tokens) if every else 1)])[0]
+        scores = self._read([(ids, state, len(ids) if every else 1)])[0]
         return scores if every else scores[0]
 
+    def forward_batch(
+        self,
+        ids: Sequence[Iterable[int]],
+        states: Sequence[State],
+        logits: Literal["last", "all"] = "last",
+    ) -> Logits | list[Logits]:
+        """Read several sequences in one pass, each into its own state.
+
+        Every weight is fetched once for all of them; the scores are the same bits as from
+        :meth:`forward` for each alone.
+
+        Parameters
+        ----------
+        ids : sequence of iterables of int
+            What to read, at least one token each; lengths may differ.
+        states : sequence of State
+            As many, all different.
+        logits : {"last", "all"}
+            Scores after the last token of each sequence, or after each token.
+
+        Returns
+        -------
+        numpy.ndarray or list of numpy.ndarray
+            float32 ``[n_sequences, n_vocab]``; with ``"all"`` a list of ``[n_ids, n_vocab]``.
+
+        Raises
+        ------
+        ArgumentError
+            There are no sequences, or not as many as states, or a state appears twice.
+        ContextLengthError, OutOfRangeError, StateError, CancelledError, ModelError
+            As in :meth:`forward`; no state is changed.
+        """
+        self.require(Loaded)
+        if logits not in ("last", "all"):
+            raise ArgumentError(f'logits must be "last" or "all", not {logits!r}')
+        if len(ids) != len(states):
+            raise ArgumentError(f"{len(ids)} sequences and {len(states)} states")
+        if not ids:
+            raise ArgumentError("there are no sequences")
+        tokens = [self._tokens(part) for part in ids]
+        every = logits == "all"
+        rows = self._read(
+            [
+                (part, state, len(part) if every else 1)
+                for part, state in zip(tokens, states, strict=True)
+            ]
+        )
+        return rows if every else np.concatenate(rows)
+
     def _read(self, requests: Sequence[tuple[Any, State, int]], cancel: Any = None) -> list[Logits]:
-        ids, state, n = requests[0]
-        if state._model is not self:
-            raise StateError("the state belongs to another model")
-        with state._use(cancel):
-            before = state._cache.position
+        tokens = [self._tokens(ids) for ids, _, _ in requests]
+        states = [state for _, state, _ in requests]
+        for state in states:
+            if state._model is not self:
+                raise StateError("the state belongs to another model")
+        with in_use(states, cancel) as flag:
+            before = [state.position for state in states]
+            for part, state in zip(tokens, states, strict=True):
+                if state.position + len(part) > state.context:
+                    raise ContextLengthError(
+                        f"{len(part)} tokens after {state.position} do not fit into a context of "
+                        f"{state.context}",
+                        needed=state.position + len(part),
+                        context=state.context,
+                        hint="shorten the prompt, or make the state with a larger context",
+                    )
             try:
-                return [self._forward(self._tokens(ids), state, n > 1)[-n:]]
+                rows = self._compute(tokens, states, [n for _, _, n in requests], flag)
             except BaseException:
-                state._cache.position = before
+                for state, n in zip(states, before, strict=True):
+                    state._cut(n)
                 raise
+            for part, state in zip(tokens, states, strict=True):
+                state._ids.frombytes(part.tobytes())
+        return rows
+
+    def _compute(
+        self, tokens: list[Any], states: list[State], wanted: list[int], cancel: Any
+    ) -> list[Logits]:
+        """Scores after the last tokens of each sequence, as many as wanted."""
+        n_vocab = self._config.n_vocab
+        out = [np.empty((n, n_vocab), np.float32) for n in wanted]
+        done = [0] * len(tokens)
+        workspace = self._workspaces.pop() if self._workspaces else Workspace()
+        try:
+            while call := _next_call(tokens, done, wanted):
+                kept = np.concatenate([part.kept for part in call])
+                # One sequence's rows go straight to where they belong.
+                alone = len(call) == 1
+                scores: Logits = (
+                    out[call[0].index][call[0].rows]
+                    if alone
+                    else np.empty((len(kept), n_vocab), np.float32)
+                )
+                caches = [(states[part.index]._cache, part.tokens) for part in call]
+                if not self._engine.forward(workspace, caches, kept, scores, self._threads, cancel):
+                    raise CancelledError("the call was cancelled")
+                if (at := first_not_finite(scores)) is not None:
+                    raise ModelError(
+                        f"the score of token {at[1]} is {scores[at]}",
+                        path=self.path,
+                        hint="a weight is not finite, or the activations overflow",
+                    )
+                row = 0
+                for part in () if alone else call:
+                    part_scores = scores[row : row + len(part.kept)]
+                    row += len(part.kept)
+                    if len(part_scores) == wanted[part.index]:
+                        out[part.index] = part_scores
+                    else:
+                        out[part.index][part.rows] = part_scores
+        except MemoryError as error:
+            raise OutOfMemoryError(str(error)) from error
+        finally:
+            self._workspaces.append(workspace)
+        return out
 
     def _engine_weights(self) -> dict[str, Any]:
         """What the engine computes with, by name."""
@@ -322,40 +356,6 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
                 f"token id {bad} is outside the vocabulary of {self._config.n_vocab}", token=bad
             )
         return tokens.astype(np.int32, copy=False)
-
-    def _forward(self, tokens: Any, state: State, every: bool) -> Any:
-        n = len(tokens)
-        cache = state._cache
-        if cache.position + n > cache.context:
-            raise ContextLengthError(
-                f"{n} tokens after {cache.position} do not fit into a context of {cache.context}",
-                needed=cache.position + n,
-                context=cache.context,
-                hint="shorten the prompt, or make the state with a larger context",
-            )
-        out = np.empty((n if every else 1, self._config.n_vocab), np.float32)
-        for start in range(0, n, BATCH):
-            part = tokens[start : start + BATCH]
-            if every:
-                kept = np.arange(len(part), dtype=np.int32)
-                scores = out[start : start + len(part)]
-            elif start + len(part) == n:
-                kept = np.array([len(part) - 1], np.int32)
-                scores = out
-            else:
-                kept = np.empty(0, np.int32)
-                scores = out[:0]
-            if not self._engine.forward(
-                state._workspace, [(cache, part)], kept, scores, self._threads, state._cancel
-            ):
-                raise CancelledError("the call was cancelled")
-        if (at := first_not_finite(out)) is not None:
-            raise ModelError(
-                f"the score of token {at[1]} is {out[at]}",
-                path=self.path,
-                hint="a weight is not finite, or the activations overflow",
-            )
-        return out
 
     @property
     def has_chat_template(self) -> bool:
@@ -425,3 +425,30 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         c = self._config
         name = c.name or c.architecture
         return f"<{type(self).__name__} {name}: {c.n_layers} layers, {c.n_embd} wide>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Tokens of one sequence in one call of the engine."""
+
+    index: int  # of the sequence
+    tokens: Any
+    kept: Any  # places in the call of the tokens whose scores are wanted
+    rows: slice  # where those go among the sequence's
+
+
+def _next_call(tokens: list[Any], done: list[int], wanted: list[int]) -> list[_Part]:
+    """Take up to `BATCH` tokens that are not done yet, sequence by sequence."""
+    call: list[_Part] = []
+    n = 0
+    for index, all_tokens in enumerate(tokens):
+        part = all_tokens[done[index] : done[index] + BATCH - n]
+        if len(part):
+            first = len(all_tokens) - wanted[index] - done[index]  # wanted from there on
+            skipped = min(max(first, 0), len(part))
+            row = max(skipped - first, 0)
+            kept = np.arange(n + skipped, n + len(part), dtype=np.int32)
+            call.append(_Part(index, part, kept, slice(row, row + len(kept))))
+            done[index] += len(part)
+            n += len(part)
+    return call

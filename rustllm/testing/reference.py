@@ -7,7 +7,7 @@ without a real tokenizer or model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -117,6 +117,10 @@ class BigramState(ModelState):
     @property
     def context(self) -> int:
         return self._context
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        return self.ids
 
     def truncate(self, n: int) -> None:
         if not 0 <= n <= len(self.ids):

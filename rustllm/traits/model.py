@@ -155,6 +155,11 @@ class ModelState(ABC):
     def fork(self) -> Self:
         """Return an independent state with the same past."""
 
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The tokens read so far, not to be changed; UnsupportedError where they are not kept."""
+        raise UnsupportedError(f"{type(self).__name__} does not keep the tokens it has read")
+
     def reset(self) -> None:
         """Forget everything."""
         self.truncate(0)

@@ -17,6 +17,7 @@ from rustllm.errors import (
     OutOfRangeError,
     StateError,
 )
+from rustllm.models.state import in_use
 
 from .tiny import tiny_config, tiny_model
 
@@ -227,7 +228,7 @@ def test_threads_share_a_model_each_with_its_state():
 def test_one_state_in_two_threads_is_an_error_not_a_race():
     model = tiny_model()
     state = model.new_state()
-    with state._use(), pytest.raises(StateError, match="in use by another thread"):
+    with in_use([state]), pytest.raises(StateError, match="in use by another thread"):
         model.forward([1], state)
     model.forward([1], state)
 
