@@ -34,6 +34,11 @@ _INFINITY = float("inf")
 # Sorts as the standard says: epoch, release without trailing zeros, then pre-, post- and
 # development releases. A version that lacks a part sorts before or after those that have it.
 _Key = tuple[int, tuple[int, ...], tuple[float, int], float, float]
+_LocalKey = tuple[tuple[int, int, str], ...]
+_Parts = tuple[
+    int, tuple[int, ...], tuple[str, int] | None, int | None, int | None, tuple[int | str, ...]
+]
+_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)*", re.ASCII).fullmatch
 
 
 @total_ordering
@@ -73,20 +78,19 @@ class Version:
     '1.0a2'
     """
 
-    __slots__ = ("_key", "_local_key", "dev", "epoch", "local", "post", "pre", "release")
+    __slots__ = ("_keys", "_parts")
 
-    epoch: int
-    release: tuple[int, ...]
-    pre: tuple[str, int] | None
-    post: int | None
-    dev: int | None
-    local: tuple[int | str, ...]
-    _key: _Key
-    _local_key: tuple[tuple[int, str], ...]
+    # Epoch, release, pre-, post- and development release, local label.
+    _parts: _Parts
+    # What versions are compared by, made when first asked for; two threads make the same.
+    _keys: tuple[_Key, _LocalKey] | None
 
     def __init__(self, text: str) -> None:
         if not isinstance(text, str):
             raise VersionError(f"a version is text, not {type(text).__name__}", version=text)
+        if len(text) <= _MAX_LENGTH and _PLAIN(text):
+            self._set((0, tuple(map(int, text.split("."))), None, None, None, ()))
+            return
         stripped = text.strip()
         match = _VERSION.fullmatch(stripped) if len(stripped) <= _MAX_LENGTH else None
         if match is None:
@@ -112,27 +116,56 @@ class Version:
             pieces = re.split(r"[-_.]", part("local").lower())
             local = tuple(int(piece) if piece.isdigit() else piece for piece in pieces)
         release = tuple(int(number) for number in part("release").split("."))
-        self._set(int(part("epoch") or 0), release, pre, post, dev, local)
+        self._set((int(part("epoch") or 0), release, pre, post, dev, local))
 
-    def _set(
-        self,
-        epoch: int,
-        release: tuple[int, ...],
-        pre: tuple[str, int] | None,
-        post: int | None,
-        dev: int | None,
-        local: tuple[int | str, ...],
-    ) -> None:
-        put = object.__setattr__
-        put(self, "epoch", epoch)
-        put(self, "release", release)
-        put(self, "pre", pre)
-        put(self, "post", post)
-        put(self, "dev", dev)
-        put(self, "local", local)
-        put(self, "_key", _sort_key(epoch, release, pre, post, dev))
-        numeric = ((1, part, "") if isinstance(part, int) else (0, 0, part) for part in local)
-        put(self, "_local_key", tuple(numeric))
+    def _set(self, parts: _Parts) -> None:
+        _put_parts(self, parts)
+        _put_keys(self, None)
+
+    @property
+    def epoch(self) -> int:
+        """Goes before everything else; 0 where none is written."""
+        return self._parts[0]
+
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The numbers with dots between them."""
+        return self._parts[1]
+
+    @property
+    def pre(self) -> tuple[str, int] | None:
+        """Alpha, beta or candidate: ``("a" | "b" | "rc", number)``."""
+        return self._parts[2]
+
+    @property
+    def post(self) -> int | None:
+        """Number of the post-release."""
+        return self._parts[3]
+
+    @property
+    def dev(self) -> int | None:
+        """Number of the development release."""
+        return self._parts[4]
+
+    @property
+    def local(self) -> tuple[int | str, ...]:
+        """Parts of the local label."""
+        return self._parts[5]
+
+    @property
+    def _key(self) -> _Key:
+        return (self._keys or self._make_keys())[0]
+
+    @property
+    def _local_key(self) -> _LocalKey:
+        return (self._keys or self._make_keys())[1]
+
+    def _make_keys(self) -> tuple[_Key, _LocalKey]:
+        parts = self._parts
+        numeric = ((1, part, "") if isinstance(part, int) else (0, 0, part) for part in parts[5])
+        keys = _sort_key(*parts[:5]), tuple(numeric)
+        _put_keys(self, keys)
+        return keys
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Version cannot be changed")
@@ -169,18 +202,23 @@ class Version:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Version):
             return NotImplemented
-        return self._key == other._key and self._local_key == other._local_key
+        return (self._keys or self._make_keys()) == (other._keys or other._make_keys())
 
     def __lt__(self, other: Version) -> bool:
         if not isinstance(other, Version):
             return NotImplemented
-        return (self._key, self._local_key) < (other._key, other._local_key)
+        return (self._keys or self._make_keys()) < (other._keys or other._make_keys())
 
     def __hash__(self) -> int:
-        return hash((self._key, self._local_key))
+        return hash(self._keys or self._make_keys())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Version, (str(self),)
+
+
+# Versions cannot be changed, so their parts are put past `__setattr__`.
+_put_parts = Version._parts.__set__  # type: ignore[attr-defined,misc]
+_put_keys = Version._keys.__set__  # type: ignore[union-attr,misc]
 
 
 def _trim(release: tuple[int, ...]) -> tuple[int, ...]:
@@ -216,7 +254,9 @@ def _parse(text: str) -> Version:
 class _Clause:
     """One comparison of a range, such as ``>=1.2``."""
 
-    __slots__ = ("_low", "_high", "_version", "operator", "text")
+    __slots__ = ("_bound", "_high", "_low", "_version", "operator", "text")
+
+    _bound: _Key
 
     def __init__(self, operator: str, text: str) -> None:
         self.operator = operator
@@ -228,6 +268,7 @@ class _Clause:
             return
         wild = operator in ("==", "!=") and text.endswith(".*")
         version = self._version = Version(text[:-2] if wild else text)
+        self._bound = version._key
         epoch, release, pre, post, dev = (
             version.epoch,
             version.release,
@@ -259,27 +300,28 @@ class _Clause:
         elif operator == ">" and post is not None:
             self._low = _sort_key(epoch, release, pre, post + 1, 0)
 
-    def admits(self, version: Version, written: str) -> bool:
+    def admits(self, version: Version, written: Version | str) -> bool:
         operator = self.operator
         if operator == "===":
-            return written.lower() == self.text.lower()
-        bound = self._version
-        assert bound is not None
-        key = version._key
+            return str(written).strip().lower() == self.text.lower()
+        key = (version._keys or version._make_keys())[0]
+        bound_key = self._bound
         if operator == ">":
             if self._low is not None:
                 return key >= self._low
             # ">1.0" leaves out 1.0's own post-releases, all of which share its first three parts
-            return key > bound._key and key[:3] != bound._key[:3]
+            return key > bound_key and key[:3] != bound_key[:3]
         if operator == ">=":
-            return key >= bound._key
+            return key >= bound_key
         if operator == "<=":
-            return key <= bound._key
+            return key <= bound_key
         if operator == "<":
             return self._high is not None and key < self._high
         if self._low is not None and self._high is not None:  # ~=, and == or != with a wildcard
             return (self._low <= key < self._high) is not (operator == "!=")
-        same = key == bound._key and (not bound.local or version._local_key == bound._local_key)
+        bound = self._version
+        assert bound is not None
+        same = key == bound_key and (not bound.local or version._local_key == bound._local_key)
         return same is not (operator == "!=")
 
     def canonical(self) -> str:
@@ -363,12 +405,17 @@ class VersionRange:
         -------
         bool
         """
-        written = str(version).strip()
-        parse = _parse if isinstance(version, str) else Version  # which refuses what is no text
-        parsed = version if isinstance(version, Version) else parse(version)
+        if isinstance(version, Version):
+            parsed = version
+        else:
+            # Version refuses what is no text.
+            parsed = _parse(version) if isinstance(version, str) else Version(version)
         if not prereleases and parsed.is_prerelease:
             return False
-        return all(clause.admits(parsed, written) for clause in self._clauses)
+        for clause in self._clauses:
+            if not clause.admits(parsed, version):
+                return False
+        return True
 
     def __contains__(self, version: Version | str) -> bool:
         return self.contains(version)
