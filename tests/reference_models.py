@@ -78,6 +78,26 @@ CASES = {
             "pad_token_id": 0,
         },
     ),
+    "gemma2": (
+        "Gemma2Config",
+        {"head_dim": 16, "sliding_window": 23, "query_pre_attn_scalar": 20, "pad_token_id": 0}
+        | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},
+    ),
+    "phi3": ("Phi3Config", {"sliding_window": 23}),
+    "phi3-long": (
+        "Phi3Config",
+        {"rope_parameters": long_rope(6), "original_max_position_embeddings": 64},
+    ),
+    "phi3-partial": (
+        "Phi3Config",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}, "head_dim": 12}
+        | {"partial_rotary_factor": 0.5},
+    ),
+    "gpt-neox": ("GPTNeoXConfig", {"rotary_pct": 0.5}),
+    "gpt-neox-serial": (
+        "GPTNeoXConfig",
+        {"use_parallel_residual": False, "attention_bias": False, "rotary_pct": 1.0},
+    ),
     "gpt2": (
         "GPT2Config",
         {"n_embd": 72, "n_layer": 3, "n_head": 6, "n_positions": 256},
@@ -155,6 +175,9 @@ ARCHITECTURES = {
     "qwen3": "qwen3",
     "gemma3_text": "gemma3",
     "gpt2": "gpt2",
+    "gemma2": "gemma2",
+    "phi3": "phi3",
+    "gpt_neox": "gptneox",
 }
 BLOCK = {
     "input_layernorm": "attn_norm",
@@ -182,7 +205,25 @@ GPT2_BLOCK = {
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
+NEOX_BLOCK = {
+    "input_layernorm": "attn_norm",
+    "attention.query_key_value": "attn_qkv",
+    "attention.dense": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.dense_h_to_4h": "ffn_up",
+    "mlp.dense_4h_to_h": "ffn_down",
+}
+BLOCKS = {
+    "gpt2": GPT2_BLOCK,
+    "gemma2": {**BLOCK, **GEMMA_BLOCK},
+    "gemma3_text": {**BLOCK, **GEMMA_BLOCK},
+    "phi3": {**BLOCK, "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"},
+    "gpt_neox": NEOX_BLOCK,
+}
 OUTSIDE = {
+    "gpt_neox.embed_in": "token_embd",
+    "gpt_neox.final_layer_norm": "output_norm",
+    "embed_out": "output",
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
     "lm_head": "output",
@@ -210,7 +251,11 @@ def gguf_tensors(model):
             continue
         parts = stem.split(".")
         layer, part = parts[2], ".".join(parts[3:])
-        names = {"gpt2": GPT2_BLOCK, "gemma3_text": {**BLOCK, **GEMMA_BLOCK}}.get(kind, BLOCK)
+        names = BLOCKS.get(kind, BLOCK)
+        if kind == "gpt_neox" and "query_key_value" in part:
+            # head after head of queries, keys and values becomes all queries, all keys, all values
+            by_head = array.reshape(config.num_attention_heads, 3, -1, *array.shape[1:])
+            array = by_head.swapaxes(0, 1).reshape(array.shape)
         if kind.startswith("gemma") and "norm" in part:
             array = array + 1
         if kind == "gpt2" and array.ndim == 2:
@@ -255,8 +300,12 @@ def _write_keys(writer, config):
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_head_count_kv(_kv_heads(config))
+    if config.model_type == "gpt_neox":
+        writer.add_layer_norm_eps(config.layer_norm_eps)
+        writer.add_parallel_residual(config.use_parallel_residual)
+    else:
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
@@ -264,11 +313,14 @@ def _write_keys(writer, config):
     if window:
         writer.add_sliding_window(window)
         kinds = getattr(config, "layer_types", None)
-        if kinds and config.model_type != "gemma3_text":
+        if kinds and not config.model_type.startswith("gemma"):
             writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in kinds])
     if config.model_type.startswith("gemma"):
         scalar = config.query_pre_attn_scalar
         writer.add_float32(f"{writer.arch}.attention.scale", scalar**-0.5)
+    if config.model_type == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
 
 
 def _factors(writer, config):
@@ -279,6 +331,19 @@ def _factors(writer, config):
     rope = rope.get("full_attention", rope)
     writer.add_rope_freq_base(rope["rope_theta"])
     kind = rope["rope_type"]
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
+    if kind == "longrope":
+        stretch = config.max_position_embeddings / rope["original_max_position_embeddings"]
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_attn_factors(
+            math.sqrt(1 + math.log(stretch) / math.log(rope["original_max_position_embeddings"]))
+        )
+        return {
+            "rope_factors_long.weight": np.array(rope["long_factor"], np.float32),
+            "rope_factors_short.weight": np.array(rope["short_factor"], np.float32),
+        }
     if kind in ("linear", "yarn"):
         writer.add_rope_scaling_type(
             {"linear": gguf.RopeScalingType.LINEAR, "yarn": gguf.RopeScalingType.YARN}[kind]
@@ -287,7 +352,6 @@ def _factors(writer, config):
     if kind == "yarn":
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     if kind == "llama3":
-        head_dim = config.head_dim
         wave = 2 * math.pi * rope["rope_theta"] ** (np.arange(0, head_dim, 2) / head_dim)
         turns = rope["original_max_position_embeddings"] / wave
         smooth = (turns - rope["low_freq_factor"]) / (
@@ -301,3 +365,9 @@ def _factors(writer, config):
         )
         return {"rope_freqs.weight": factors.astype(np.float32)}
     return {}
+
+
+def _kv_heads(config):
+    if config.model_type == "gpt_neox":
+        return config.num_attention_heads
+    return config.num_key_value_heads

@@ -100,3 +100,14 @@ def test_half_precision_gguf(tmp_path, case):
     write_gguf(model, tmp_path / "m.gguf", np.float16)
     ours = rustllm.load_model(tmp_path / "m.gguf", threads=2, exact=True)
     assert_close(ours.forward(IDS, ours.new_state(), logits="all"), logits(model, IDS))
+
+
+@pytest.mark.parametrize("kind", ["folder", "gguf"])
+def test_a_short_context_takes_the_short_frequencies(tmp_path, kind):
+    model = save(make("phi3-long"), tmp_path / "hf")
+    write_gguf(model, tmp_path / "m.gguf")
+    ours = rustllm.load_model(tmp_path / ("hf" if kind == "folder" else "m.gguf"), exact=True)
+    short, long = logits(model, IDS[:60]), logits(model, IDS)[:60]
+    assert_close(ours.forward(IDS[:60], ours.new_state(64), logits="all"), short)
+    assert_close(ours.forward(IDS[:60], ours.new_state(65), logits="all"), long)
+    assert np.abs(short - long).max() > 0.1
