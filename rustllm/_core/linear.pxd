@@ -10,7 +10,6 @@ cdef extern from "packed.h" nogil:
         int32_t n_cols
         int32_t n_blocks
         int64_t group_bytes
-        int64_t scale_offset
         const uint8_t* data
 
     int rl_is_float(int) noexcept

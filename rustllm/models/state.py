@@ -19,6 +19,7 @@ from rustllm.errors import (
     OutOfRangeError,
     StateError,
 )
+from rustllm.models.score_rows import ScoreRows
 from rustllm.traits.model import ModelState
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class State(ModelState):
         self._ids = array("i") if ids is None else ids
         self._lock = threading.Lock()
         self._cancel: Any = None
+        self._rows = ScoreRows(model.config.n_vocab)
 
     @property
     def position(self) -> int:

@@ -301,7 +301,10 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
     ) -> list[Logits]:
         """Scores after the last tokens of each sequence, as many as wanted."""
         n_vocab = self._config.n_vocab
-        out = [np.empty((n, n_vocab), np.float32) for n in wanted]
+        if wanted == [1]:
+            out = [states[0]._rows.take()]
+        else:
+            out = [np.empty((n, n_vocab), np.float32) for n in wanted]
         done = [0] * len(tokens)
         workspace = self._workspaces.pop() if self._workspaces else Workspace()
         try:

@@ -21,7 +21,10 @@ from rustllm.models.plan import Norm, Plan, Rope
 
 __all__ = ["Stored", "WeightFiles", "expert_name", "read_weights", "shapes_of"]
 
-_PACKABLE = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
+_PACKABLE = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
+)
 _VECTORS = ("F32", "F16", "BF16", "F64")
 _COPIED_AT_ONCE = 64 << 20  # bytes of rearranged matrices that wait to be packed
 _CHECKED_AT_ONCE = 16 << 20

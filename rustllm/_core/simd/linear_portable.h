@@ -30,46 +30,56 @@ RL_INLINE int32_t rl_int_at(const uint8_t *p, int i) {
     return v;
 }
 
-/* One row's 32 unsigned quants and its scales: d[0] for columns 0..15, d[1] for the rest. */
-static void rl_unpack_row_block(const rl_matrix *m, const uint8_t *group, int b, int row, uint8_t w[32], float d[2], float *min) {
-    const int type = m->type;
-    const uint8_t *q = group + rl_quant_bytes(type) * b;
-    const uint8_t *s = group + m->scale_offset + rl_scale_bytes(type) * (rl_is_k(type) ? b / 8 : b);
-    *min = 0.0f;
+static const uint8_t rl_iq4_nl_bytes[16] = {RL_IQ4_NL_BYTES};
+
+/* One row's 32 unsigned quants, and its scales and minima for columns 0..15 and for the rest. */
+RL_INLINE void rl_unpack_row_block(const int type, const uint8_t *group, int b, int row, uint8_t w[32], float d[2],
+                                   float min[2]) {
+    const uint8_t *q = rl_quants_of(type, group, b), *s = rl_scales_of(type, group, b);
     if (type == RL_Q8_0) {
         for (int k = 0; k < 32; k++) w[k] = q[64 * (k / 4) + 4 * row + k % 4];
+    } else if (rl_has_pairs(type)) {
+        for (int k = 0; k < 32; k++) w[k] = (q[64 * (k / 16) + 4 * row + k % 4] >> (2 * (k % 16 / 4))) & 3;
     } else {
         for (int k = 0; k < 16; k++) {
             uint8_t byte = q[64 * (k / 4) + 4 * row + k % 4];
             w[k] = byte & 15;
             w[k + 16] = byte >> 4;
         }
-        if (rl_has_fifth(type))
-            for (int k = 0; k < 32; k++) {
-                int bit = 4 * row + k % 4;
-                w[k] |= (uint8_t)(((q[256 + 8 * (k / 4) + bit / 8] >> (bit % 8)) & 1) << 4);
-            }
-        if (type == RL_Q6_K)
-            for (int k = 0; k < 32; k++)
-                w[k] |= (uint8_t)(((q[256 + 64 * (k / 16) + 4 * row + k % 4] >> (2 * (k % 16 / 4))) & 3) << 4);
     }
+    if (rl_has_extra(type)) {
+        const uint8_t *masks = q + (type == RL_Q3_K ? 128 : 256);
+        for (int k = 0; k < 32; k++) {
+            int bit = 4 * row + k % 4;
+            w[k] |= (uint8_t)(((masks[8 * (k / 4) + bit / 8] >> (bit % 8)) & 1) << (type == RL_Q3_K ? 2 : 4));
+        }
+    }
+    if (type == RL_Q6_K)
+        for (int k = 0; k < 32; k++)
+            w[k] |= (uint8_t)(((q[256 + 64 * (k / 16) + 4 * row + k % 4] >> (2 * (k % 16 / 4))) & 3) << 4);
+    if (type == RL_IQ4_NL)
+        for (int k = 0; k < 32; k++) w[k] = rl_iq4_nl_bytes[w[k]];
     d[0] = d[1] = rl_half_to_float(rl_half_at(s, row));
-    if (type == RL_Q6_K) {
-        for (int h = 0; h < 2; h++) d[h] *= (float)(int8_t)s[32 + 16 * (2 * (b % 8) + h) + row];
-    } else if (rl_is_k(type)) {
-        const uint8_t *sub = s + 64 + 32 * (b % 8);
-        d[0] = d[1] = d[0] * (float)sub[row];
-        *min = -(rl_half_to_float(rl_half_at(s + 32, row)) * (float)sub[16 + row]);
-    } else if (rl_has_min(type)) {
-        *min = rl_half_to_float(rl_half_at(s + 32, row));
+    min[0] = min[1] = rl_has_min(type) ? rl_half_to_float(rl_half_at(s + 32, row)) : 0.0f;
+    for (int h = 0; h < 2; h++) {
+        const uint8_t *half = s + 16 * (2 * (b % 8) + h) + row;
+        if (type == RL_Q2_K) {
+            d[h] *= (float)(half[64] & 15);
+            min[h] = -(min[h] * (float)(half[64] >> 4));
+        } else if (rl_has_halves(type)) {
+            d[h] *= (float)(int8_t)half[32];
+        } else if (rl_is_k(type)) {
+            const uint8_t *sub = s + 64 + 32 * (b % 8) + row;
+            d[h] *= (float)sub[0];
+            min[h] = -(min[h] * (float)sub[16]);
+        }
     }
 }
 
 /* One row's 32 weights in float32, each exactly what the file's format defines. */
-static void rl_unpack_row_float(const rl_matrix *m, const uint8_t *group, int b, int row, float w[32]) {
-    const int type = m->type;
+RL_INLINE void rl_unpack_row_float(const int type, const uint8_t *group, int b, int row, float w[32]) {
     if (rl_is_float(type)) {
-        const uint8_t *q = group + rl_quant_bytes(type) * b;
+        const uint8_t *q = rl_quants_of(type, group, b);
         for (int k = 0; k < 32; k++)
             w[k] = type == RL_F32   ? rl_float_at(q, 16 * k + row)
                    : type == RL_F16 ? rl_half_to_float(rl_half_at(q, 16 * k + row))
@@ -77,12 +87,12 @@ static void rl_unpack_row_float(const rl_matrix *m, const uint8_t *group, int b,
         return;
     }
     uint8_t quants[32];
-    float d[2], min;
+    float d[2], min[2];
     const int shift = rl_bias_shift(type), bias = shift < 0 ? 0 : 1 << shift;
-    rl_unpack_row_block(m, group, b, row, quants, d, &min);
+    rl_unpack_row_block(type, group, b, row, quants, d, min);
     for (int k = 0; k < 32; k++) {
         float product = d[k / 16] * (float)(quants[k] - bias);
-        w[k] = rl_has_min(type) ? product + min : product;
+        w[k] = rl_has_min(type) ? product + min[k / 16] : product;
     }
 }
 
@@ -91,7 +101,7 @@ static void rl_row_portable(const rl_matrix *m, int32_t row, float *out) {
     float w[32];
     for (int b = 0; b < m->n_blocks; b++) {
         int n = m->n_cols - 32 * b < 32 ? m->n_cols - 32 * b : 32;
-        rl_unpack_row_float(m, group, b, row % RL_GROUP, w);
+        rl_unpack_row_float(m->type, group, b, row % RL_GROUP, w);
         memcpy(out + 32 * b, w, 4 * (size_t)n);
     }
 }
@@ -105,23 +115,27 @@ static void rl_mm_int8_portable(const rl_matrix *m, int32_t g0, int32_t g1, int 
         const uint8_t *a = act;
         for (int b = 0; b < m->n_blocks; b++, a += nc * RL_ACT_INT8) {
             uint8_t w[32];
-            float d[2], min;
-            rl_unpack_row_block(m, group, b, row % RL_GROUP, w, d, &min);
+            float d[2], min[2];
+            rl_unpack_row_block(type, group, b, row % RL_GROUP, w, d, min);
             const uint8_t *tail = a + 32 * nc;
             for (int c = 0; c < nc; c++) {
                 const int8_t *x = (const int8_t *)a + 32 * c;
                 float dx = rl_float_at(tail, c);
                 int32_t dot[2] = {0, 0};
                 for (int k = 0; k < 32; k++) dot[k / 16] += w[k] * x[k];
-                if (type == RL_Q6_K) {
-                    int32_t first = rl_int_at(tail + 12 * nc, c), second = rl_int_at(tail + 8 * nc, c) - first;
-                    acc[c] = fmaf((float)(dot[0] + first * 32), d[0] * dx, acc[c]);
-                    acc[c] = fmaf((float)(dot[1] + second * 32), d[1] * dx, acc[c]);
+                if (rl_has_halves(type)) {
+                    int32_t less[2] = {rl_int_at(tail + 12 * nc, c), 0}; /* minus the sums of x */
+                    less[1] = rl_int_at(tail + 8 * nc, c) - less[0];
+                    for (int h = 0; h < 2; h++) {
+                        if (shift >= 0) dot[h] += less[h] * (1 << shift);
+                        acc[c] = fmaf((float)dot[h], d[h] * dx, acc[c]);
+                        if (rl_has_min(type)) low[c] = fmaf(min[h], dx * (float)-less[h], low[c]);
+                    }
                 } else {
                     int32_t sum = dot[0] + dot[1];
                     if (shift >= 0) sum += rl_int_at(tail + 8 * nc, c) * (1 << shift);
                     acc[c] = fmaf((float)sum, d[0] * dx, acc[c]);
-                    if (rl_has_min(type)) low[c] = fmaf(min, rl_float_at(tail + 4 * nc, c), low[c]);
+                    if (rl_has_min(type)) low[c] = fmaf(min[0], rl_float_at(tail + 4 * nc, c), low[c]);
                 }
             }
         }
@@ -140,7 +154,7 @@ static void rl_mm_float_portable(const rl_matrix *m, int32_t g0, int32_t g1, int
         const uint8_t *a = act;
         for (int b = 0; b < m->n_blocks; b++, a += nc * RL_ACT_FLOAT) {
             float w[32];
-            rl_unpack_row_float(m, group, b, row % RL_GROUP, w);
+            rl_unpack_row_float(m->type, group, b, row % RL_GROUP, w);
             for (int c = 0; c < nc; c++)
                 for (int k = 0; k < 32; k++) acc[c] = fmaf(w[k], rl_float_at(a, 32 * c + k), acc[c]);
         }

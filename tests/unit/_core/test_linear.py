@@ -6,14 +6,15 @@ import pytest
 from rustllm._core import dispatch, linear, quant
 
 TYPES = {0: "F32", 1: "F16", 30: "BF16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0"}
-TYPES |= {12: "Q4_K", 13: "Q5_K", 14: "Q6_K"}
+TYPES |= {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 20: "IQ4_NL"}
 BLOCK_BYTES = {0: 4, 1: 2, 30: 2, 2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 12: 144, 13: 176, 14: 210}
+BLOCK_BYTES |= {10: 84, 11: 110, 20: 18}
 
 
 def random_rows(type_id, n_rows, n_cols, seed=0):
     """Bytes of a matrix with every quant and scale pattern likely, scales of ordinary size."""
     rng = np.random.default_rng(seed)
-    columns = 1 if type_id in (0, 1, 30) else 256 if type_id >= 12 else 32
+    columns = 1 if type_id in (0, 1, 30) else 256 if 10 <= type_id <= 14 else 32
     if type_id == 0:
         return rng.standard_normal((n_rows, n_cols)).astype(np.float32).tobytes()
     if type_id == 1:
@@ -24,8 +25,8 @@ def random_rows(type_id, n_rows, n_cols, seed=0):
     n_bytes = BLOCK_BYTES[type_id]
     blocks = rng.integers(0, 256, (n_rows * n_cols // columns, n_bytes), dtype=np.uint8)
     scales = rng.uniform(-0.02, 0.02, (len(blocks), 2)).astype(np.float16).view(np.uint8)
-    at = 208 if type_id == 14 else 0
-    width = 4 if type_id in (3, 7, 12, 13) else 2
+    at = {14: 208, 11: 108, 10: 80}.get(type_id, 0)
+    width = 4 if type_id in (3, 7, 10, 12, 13) else 2
     blocks[:, at : at + width] = scales[:, :width]
     return blocks.tobytes()
 
@@ -86,6 +87,23 @@ def test_products_agree_with_dense_arithmetic(type_id):
     scale = np.abs(expected).max()
     assert np.abs(matrix.matmul(x, exact=True) - expected).max() < 1e-5 * scale
     assert np.abs(matrix.matmul(x) - expected).max() < 2e-2 * scale
+
+
+@pytest.mark.parametrize("type_id", [t for t in TYPES if not 10 <= t <= 14])
+@pytest.mark.parametrize("n_cols", [32, 64, 96, 160, 576])
+def test_rows_of_any_number_of_blocks(type_id, n_cols, at_level):
+    """Two blocks may share a chunk: an odd last one, and single blocks."""
+    weights, matrix = dense(type_id, 19, n_cols), packed(type_id, 19, n_cols)
+    assert all(np.array_equal(matrix.row(row), weights[row]) for row in range(19))
+    x = np.random.default_rng(4).standard_normal((3, n_cols)).astype(np.float32)
+    expected = x.astype(np.float64) @ weights.T.astype(np.float64)
+    at_level("scalar")
+    plain = {exact: matrix.matmul(x, exact=exact) for exact in (False, True)}
+    assert np.abs(plain[True] - expected).max() < 1e-5 * np.abs(expected).max()
+    for level in dispatch.available_levels():
+        at_level(level)
+        for exact in (False, True):
+            assert np.array_equal(matrix.matmul(x, exact=exact), plain[exact]), level
 
 
 def test_columns_beyond_a_whole_block_count_as_zero():
