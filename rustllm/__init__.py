@@ -77,6 +77,8 @@ _PUBLIC = {
     "types": "rustllm.types",
     # types
     "TokenBatch": "rustllm.types",
+    # numeric operations
+    "ops": "rustllm.ops",
     # plugins
     "Channel": "rustllm.plugins.channels",
     "PluginManager": "rustllm.plugins.manager",
@@ -111,6 +113,7 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from rustllm import bench as bench
     from rustllm import corpus as corpus
+    from rustllm import ops as ops
     from rustllm import serialize as serialize
     from rustllm import stream as stream
     from rustllm import testing as testing

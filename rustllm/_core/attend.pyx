@@ -376,8 +376,8 @@ def attend(const float[:, :, :] q, const float[:, :, :] k, const float[:, :, :] 
         raise ValueError("no keys, or heads without dimensions")
     if t.n_heads * t.n_q * max(1, t.n_k // STRETCH) > 1 << 30 or t.n_k > 1 << 30:
         raise ValueError("too many queries or keys")
-    if (max(q.strides[2], k.strides[2], v.strides[2], out.strides[2]) > 4
-            and max(t.dim, t.dim_v) > 1):
+    if (t.dim > 1 and (q.strides[2] != 4 or k.strides[2] != 4)) or (
+            t.dim_v > 1 and (v.strides[2] != 4 or out.strides[2] != 4)):
         raise ValueError("neighbours in a row must lie side by side")
     t.q, t.q_head, t.q_row = &q[0, 0, 0], q.strides[0] // 4, q.strides[1] // 4
     t.k, t.k_head, t.k_row = &k[0, 0, 0], k.strides[0] // 4, k.strides[1] // 4
