@@ -25,6 +25,7 @@ COMMANDS = {
     "encode": "text to token ids",
     "decode": "token ids to text",
     "count": "count the tokens of texts and files",
+    "compare": "show where two tokenizers differ on a text, and what it costs",
     "inspect": "show what a model file holds",
     "pull": "fetch a named model into the cache",
     "corpus": "make, check and describe token shards for training",

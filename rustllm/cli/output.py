@@ -49,6 +49,13 @@ class Output:
         """Whether a person reads stdout."""
         return _is_terminal(sys.stdout)
 
+    @property
+    def colors(self) -> bool:
+        """Whether data may be coloured: a terminal that can, and nobody said no (``NO_COLOR``)."""
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or self.shows_text
+
     def write(self, data: str | bytes) -> None:
         """Write data to stdout now, not when a buffer is full."""
         raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
