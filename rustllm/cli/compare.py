@@ -103,9 +103,7 @@ def _differences(limit: int, output: Output, found: Any, text: str) -> None:
         return
     output.line()
     for d in sorted(worst, key=lambda d: d.start):
-        shown = [
-            " ".join(terminal_view(side, color=output.colors)) for side in (d.left, d.right)
-        ]
+        shown = [" ".join(terminal_view(side, color=output.colors)) for side in (d.left, d.right)]
         output.line(f"{d.start:>8}  {d.cost:+3d}  ‹{shown[0]}›  →  ‹{shown[1]}›")
     rest = len(found.differences) - len(worst)
     if rest:

@@ -6,10 +6,10 @@ becomes is asked of the components themselves, so the two cannot disagree.
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
 from rustllm._core.wordpiece import WordPieceEncoder
+from rustllm.tokenizers.normal_forms import is_starter
 from rustllm.tokenizers.pipeline import Pipeline
 from rustllm.tokenizers.traced_text import TracedText
 from rustllm.tokenizers.wordpiece import WordPieceModel
@@ -48,7 +48,7 @@ def fast_wordpiece(pipeline: Pipeline) -> WordPieceEncoder | None:
         if pipeline.normalizer is not None:
             pipeline.normalizer(alone)
         output = alone.text
-        if output != char and any(map(unicodedata.combining, output)):
+        if output != char and not all(map(is_starter, output)):
             return None  # marks are put in order, so neighbours count
         assert pipeline.pre_tokenizer is not None
         between = TracedText.of(f"a{output}a", traced=False)

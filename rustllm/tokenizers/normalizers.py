@@ -5,9 +5,8 @@ Each is a function that changes a `TracedText`.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from rustllm.tokenizers.byte_alphabet import BYTE_TO_CHAR
 from rustllm.tokenizers.characters import (
@@ -18,13 +17,13 @@ from rustllm.tokenizers.characters import (
     is_space,
 )
 from rustllm.tokenizers.components import Fields, build_component
+from rustllm.tokenizers.normal_forms import Form, is_normal, is_starter, normal_form
 from rustllm.tokenizers.patterns import pattern_finder
 from rustllm.tokenizers.traced_text import TracedText
 
 __all__ = ["Normalizer", "bert_normalizer", "build_normalizer"]
 
 Normalizer = Callable[[TracedText], None]
-Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 
 def build_normalizer(value: Any) -> Normalizer | None:
@@ -48,10 +47,10 @@ def unicode_form(form: Form) -> Normalizer:
     """Normal form of Unicode."""
 
     def normalize(text: TracedText) -> None:
-        if text.text.isascii() or unicodedata.is_normalized(form, text.text):
+        if is_normal(form, text.text):
             return
         if text.spans is None:
-            text.text = unicodedata.normalize(form, text.text)
+            text.text = normal_form(form, text.text)
         else:
             text.rewrite(_form_changes(text.text, form))
 
@@ -65,19 +64,21 @@ def _form_changes(text: str, form: Form) -> list[tuple[str, int]]:
     """
     changes: list[tuple[str, int]] = []
     start = 0
+    starters = [is_starter(char) for char in text]
     for end in range(1, len(text) + 1):
         if end < len(text):
-            whole = unicodedata.normalize(form, text[start : end + 1])
-            parts = unicodedata.normalize(form, text[start:end]) + unicodedata.normalize(
-                form, text[end]
-            )
-            if unicodedata.combining(text[end]) or whole != parts:
+            if not starters[end]:
                 continue
+            # marks between two starters keep them apart
+            if starters[end - 1]:
+                alone = normal_form(form, text[start:end]) + normal_form(form, text[end])
+                if normal_form(form, text[start : end + 1]) != alone:
+                    continue
         old = text[start:end]
-        new = unicodedata.normalize(form, old)
+        new = normal_form(form, old)
         if len(new) >= len(old):
             # every old character gives one or more new ones
-            counts = [len(unicodedata.normalize(form, char)) for char in old]
+            counts = [len(normal_form(form, char)) for char in old]
             if sum(counts) == len(new):
                 flags = [int(i > 0) for n in counts for i in range(n)]
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from rustllm.errors import (
 )
 from rustllm.tokenizers.bpe import BpeTokenizer
 from rustllm.tokenizers.byte_alphabet import CHAR_TO_BYTE
+from rustllm.tokenizers.normal_forms import is_normal
 from rustllm.tokenizers.pipeline import Pipeline, parse_json
 from rustllm.tokenizers.traced_text import TracedText
 from rustllm.traits import Token, Tokenizer
@@ -184,7 +184,7 @@ class PipelineTokenizer(_FromJson, Tokenizer[Token]):
         if fast is None:
             return self._word_ids(text, refused)
         form = fast.form
-        if form is None or text.isascii() or unicodedata.is_normalized(form, text):
+        if form is None or is_normal(form, text):
             stretch = text
             if fast.prefix != "never" and text[:1] not in ("", " ", "▁" if self._by_mark else " "):
                 stretch = f" {text}"
