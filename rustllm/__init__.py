@@ -103,6 +103,8 @@ _PUBLIC = {
     "list_encoding_names": "rustllm.tokenizers",
     "load_tokenizer": "rustllm.tokenizers",
     # models
+    "LinearModel": "rustllm.models.linear_model",
+    "SelfAttention": "rustllm.models.self_attention",
     "load_model": "rustllm.models.load",
     # corpora
     "corpus": "rustllm.corpus",
@@ -168,7 +170,9 @@ if TYPE_CHECKING:
     from rustllm.memory import Cow as Cow
     from rustllm.memory import TextSlice as TextSlice
     from rustllm.memory import TokenPool as TokenPool
+    from rustllm.models.linear_model import LinearModel as LinearModel
     from rustllm.models.load import load_model as load_model
+    from rustllm.models.self_attention import SelfAttention as SelfAttention
     from rustllm.parallel import parallel_map as parallel_map
     from rustllm.plugins.channels import Channel as Channel
     from rustllm.plugins.manager import PluginManager as PluginManager

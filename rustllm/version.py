@@ -412,10 +412,7 @@ class VersionRange:
             parsed = _parse(version) if isinstance(version, str) else Version(version)
         if not prereleases and parsed.is_prerelease:
             return False
-        for clause in self._clauses:
-            if not clause.admits(parsed, version):
-                return False
-        return True
+        return all(clause.admits(parsed, version) for clause in self._clauses)
 
     def __contains__(self, version: Version | str) -> bool:
         return self.contains(version)

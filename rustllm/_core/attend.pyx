@@ -13,7 +13,6 @@ from libc.string cimport memset
 
 from rustllm._core.dispatch cimport simd_level
 from rustllm._core.gemm cimport (
-    RL_MAX_TILE_COLS,
     RL_MAX_TILE_ROWS,
     rl_gemm,
     rl_gemm_kernels,
