@@ -9,17 +9,29 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from rustllm._core.bpe cimport MergeSpace
 
 cdef enum:
-    SHORT_BITS = 16                 # log2 of the number of lines
-    LONG_BITS = 18                  # log2 of the number of entries, in pairs
+    SHORT_BITS = 17                 # log2 of the number of lines
+    LONG_BITS = 18                  # log2 of the number of entries, four to a line
     LONG_WORDS = 4 << 20            # size of the buffer, in 32-bit words: ids, then bytes
     MAX_LONG_BYTES = 1024
     MAX_ENDS = 1024
     ID_MASK = 0x1FFFFFFF
 
-cdef struct ShortEntry:
-    uint64_t low
-    uint64_t high                   # bytes 8 to 14, and the length on top
-    uint32_t id[4]                  # the number of ids in the top 3 bits of the first
+cdef extern from "lookup.h" nogil:
+    ctypedef struct ShortEntry "rl_short_entry":
+        uint64_t low
+        uint64_t high               # bytes 8 to 14, and the length on top
+        uint32_t id[4]              # the number of ids in the top 3 bits of the first
+    ctypedef struct Key "rl_key":
+        uint64_t low
+        uint64_t high
+    int rl_make_keys(
+        int level, const uint8_t* text, Py_ssize_t left, Py_ssize_t start, const uint32_t* ends,
+        int many, const ShortEntry* table, int bits, Key* key, uint32_t* line, uint32_t* longs
+    ) noexcept
+    int rl_take_hits(
+        int level, const ShortEntry* table, const Key* key, const uint32_t* line, int i, int many,
+        uint32_t** ids
+    ) noexcept
 
 cdef struct LongEntry:
     uint64_t hash
@@ -33,6 +45,8 @@ cdef struct Workspace:
     LongEntry* long_entry           # [1 << LONG_BITS]
     uint32_t* words                 # [LONG_WORDS]
     uint32_t n_words
+    uint32_t generation             # how often the buffer was emptied
+    Py_ssize_t n_read               # bytes of text that the caches have seen
     MergeSpace merge
     uint32_t* ends                  # [MAX_ENDS]
     uint32_t* out
@@ -45,6 +59,8 @@ cdef struct Workspace:
 
 cdef Workspace* workspace_new() noexcept nogil
 cdef void workspace_free(Workspace* space) noexcept nogil
+# Let `space`, which knows nothing yet, know what `other` knows.
+cdef void workspace_teach(Workspace* space, const Workspace* other) noexcept nogil
 cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil
 cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil
 cdef int reserve_plain(Workspace* space, Py_ssize_t n) noexcept nogil

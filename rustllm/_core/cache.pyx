@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy
 
 from rustllm._core.bpe cimport space_free
 from rustllm._core.status cimport NO_MEMORY, OK
@@ -47,6 +48,14 @@ cdef void workspace_free(Workspace* space) noexcept nogil:
     free(space.plain)
     space_free(&space.merge)
     free(space)
+
+
+cdef void workspace_teach(Workspace* space, const Workspace* other) noexcept nogil:
+    memcpy(space.block, other.block, BLOCK_BYTES)
+    memcpy(space.words, other.words, other.n_words * sizeof(uint32_t))
+    space.n_words = other.n_words
+    space.generation = other.generation
+    space.n_read = other.n_read
 
 
 cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil:

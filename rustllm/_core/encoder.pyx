@@ -29,9 +29,11 @@ from rustllm._core.bpe cimport (
     is_adjacent,
 )
 from rustllm._core.cache cimport (
-    ID_MASK, LONG_BITS, LONG_WORDS, MAX_ENDS, MAX_LONG_BYTES, SHORT_BITS, LongEntry, ShortEntry,
-    reserve_out, reserve_plain, reserve_text, workspace_free, workspace_new, workspace_trim,
+    ID_MASK, LONG_BITS, LONG_WORDS, MAX_ENDS, MAX_LONG_BYTES, SHORT_BITS, Key, LongEntry,
+    ShortEntry, reserve_out, reserve_plain, reserve_text, rl_make_keys, rl_take_hits,
+    workspace_free, workspace_new, workspace_teach, workspace_trim,
 )
+from rustllm._core.dispatch cimport simd_level
 from rustllm._core.specials cimport SpecialMatcher, Trie, trie_find
 from rustllm._core.split cimport N_PATTERNS, find_safe_cut, split_ends
 from rustllm._core.status cimport CANCELLED, NO_MEMORY, OK, OUT_OF_RANGE, check
@@ -43,17 +45,14 @@ from rustllm._core.vocab cimport (
 cdef extern from *:
     """
     #include <stdint.h>
-    static const uint64_t rl_low_mask[16] = {
-        0, 0xFFull, 0xFFFFull, 0xFFFFFFull, 0xFFFFFFFFull, 0xFFFFFFFFFFull, 0xFFFFFFFFFFFFull,
-        0xFFFFFFFFFFFFFFull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull, ~0ull};
-    static const uint64_t rl_high_mask[16] = {
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFFull, 0xFFFFull, 0xFFFFFFull, 0xFFFFFFFFull,
-        0xFFFFFFFFFFull, 0xFFFFFFFFFFFFull, 0xFFFFFFFFFFFFFFull};
-    static inline uint64_t rl_short_hash(uint64_t low, uint64_t high) {
-        uint64_t h = low * 0x9E3779B97F4A7C15ull ^ high * 0xC2B2AE3D27D4EB4Full;
-        h ^= h >> 32;
-        return h * 0xD6E8FEB86659FD93ull;
-    }
+    /* Nothing between the two lets another thread run, but where threads need no GIL. */
+    #if PY_VERSION_HEX >= 0x030A0000 && !defined(Py_GIL_DISABLED) && !defined(PYPY_VERSION)
+    #define rl_gc_disable() PyGC_Disable()
+    #define rl_gc_enable() PyGC_Enable()
+    #else
+    #define rl_gc_disable() 0
+    #define rl_gc_enable() 0
+    #endif
     static inline void rl_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
     static inline void *rl_take(void **slot) {
         return __atomic_exchange_n(slot, (void *)0, __ATOMIC_ACQUIRE);
@@ -76,9 +75,8 @@ cdef extern from *:
                                            __ATOMIC_RELAXED);
     }
     """
-    const uint64_t rl_low_mask[16]
-    const uint64_t rl_high_mask[16]
-    uint64_t rl_short_hash(uint64_t low, uint64_t high) noexcept nogil
+    int rl_gc_disable() noexcept
+    int rl_gc_enable() noexcept
     void rl_prefetch(const void* p) noexcept nogil
     void* rl_take(void** slot) nogil
     bint rl_give(void** slot, void* value) nogil
@@ -107,6 +105,7 @@ cdef object int64 = np.dtype(np.int64)
 cdef enum:
     MAX_THREADS = 64
     PER_THREAD = 1 << 15    # characters that are worth another thread
+    WORTH_TEACHING = 1 << 18    # bytes that a thread has read, for another to start from its caches
     REFUSED = -100
 
 # A text of a batch, or a part of a long one, and where its ids are.
@@ -242,6 +241,7 @@ cdef void share_out(Job* job, int threads) noexcept nogil:
 cdef int run_job(Encoder encoder, Job* job, int threads) except? -1:
     cdef Worker workers[MAX_THREADS]
     cdef int i, started = 1
+    cdef int wisest = 0
     threads = max(1, min(threads, MAX_THREADS, <int>min(job.n, <Py_ssize_t>MAX_THREADS)))
     job.refused = job.n
     job.grain = max(<Py_ssize_t>1, min(<Py_ssize_t>64, job.n // (threads * 32)))
@@ -253,7 +253,12 @@ cdef int run_job(Encoder encoder, Job* job, int threads) except? -1:
         job.n_workers = i + 1
         workers[i].job = job
         workers[i].index = i
+        if job.space[i].n_read > job.space[wisest].n_read:
+            wisest = i
     with nogil:
+        for i in range(threads):
+            if job.space[i].n_read == 0 and job.space[wisest].n_read > WORTH_TEACHING:
+                workspace_teach(job.space[i], job.space[wisest])
         while started < threads:
             if pthread_create(&workers[started].thread, NULL, work, &workers[started]) != 0:
                 break           # as many as the system grants
@@ -300,6 +305,19 @@ cdef object new_array(const uint32_t* ids, Py_ssize_t n):
         memcpy(view.buf, ids, n * sizeof(uint32_t))
         PyBuffer_Release(&view)
     return array
+
+
+cdef list new_list(Py_ssize_t n):
+    # Without starting a collection, which would visit every id of the lists made before for
+    # nothing: integers hold nothing. What is due is done when the next container is made.
+    cdef list result
+    cdef bint collecting = rl_gc_disable()
+    try:
+        result = PyList_New(n)
+    finally:
+        if collecting:
+            rl_gc_enable()
+    return result
 
 
 cdef class Encoder:
@@ -466,11 +484,13 @@ cdef class Encoder:
     # -- with it --------------------------------------------------------------------------------
 
     cdef list as_list(self, const uint32_t* ids, Py_ssize_t n):
-        cdef list result = PyList_New(n)
+        cdef list result = new_list(n)
         cdef Py_ssize_t i
         cdef object number
         cdef void* known
         for i in range(n):
+            if i + 16 < n:
+                rl_prefetch(self.ints[ids[i + 16]])
             known = self.ints[ids[i]]
             if known is NULL:
                 number = PyLong_FromUnsignedLong(ids[i])
@@ -871,17 +891,17 @@ cdef int encode_range(
     const Coder* coder, Workspace* space, const uint8_t* text, Py_ssize_t at, Py_ssize_t stop,
     Py_ssize_t end
 ) noexcept nogil:
-    # Pretokens are taken BATCH at a time: first every key is made and its line of the cache is
-    # asked for, then every line is read, so that the waits for memory overlap.
+    # Pretokens are taken BATCH at a time, so that the waits for memory overlap.
     cdef const uint8_t* base
     cdef uint32_t* ends = space.ends
     cdef uint32_t* out
-    cdef ShortEntry* line[BATCH]
-    cdef uint64_t low[BATCH]
-    cdef uint64_t high[BATCH]
-    cdef ShortEntry* entry
-    cdef Py_ssize_t left, got, first, many, i, n, start, count
-    cdef uint64_t a, b
+    cdef Key key[BATCH]
+    cdef uint32_t line[BATCH]
+    cdef uint32_t longs[BATCH]
+    cdef Py_ssize_t left, got, first, start, here, n, count
+    cdef int level = simd_level(), many, n_longs, i, j
+    cdef uint32_t at_words
+    space.n_read += stop - at
     while at < stop:
         base = text + at
         left = min(end - at, <Py_ssize_t>0xFFFFFF00)
@@ -898,52 +918,36 @@ cdef int encode_range(
         first = 0
         start = 0
         while first < got:
-            many = min(got - first, <Py_ssize_t>BATCH)
-            for i in range(many):
-                n = <Py_ssize_t>ends[first + i] - start
+            many = <int>min(got - first, <Py_ssize_t>BATCH)
+            n_longs = rl_make_keys(
+                level, base, left, start, ends + first, many, space.line, SHORT_BITS, key, line,
+                longs,
+            )
+            for j in range(n_longs):
+                i = longs[j]
+                here = ends[first + i - 1] if i else start
+                n = <Py_ssize_t>ends[first + i] - here
+                key[i].low = hash_bytes(base + here, n) if n <= MAX_LONG_BYTES else 0
+                rl_prefetch(space.long_entry + 4 * (key[i].low >> (66 - LONG_BITS)))
+            i = rl_take_hits(level, space.line, key, line, 0, many, &out)
+            while i < many:
+                here = ends[first + i - 1] if i else start
+                n = <Py_ssize_t>ends[first + i] - here
                 if n <= 15:
-                    if left - start >= 16:
-                        memcpy(&a, base + start, 8)
-                        memcpy(&b, base + start + 8, 8)
-                        a &= rl_low_mask[n]
-                        b &= rl_high_mask[n]
-                    else:
-                        a = 0
-                        b = 0
-                        memcpy(&a, base + start, min(n, <Py_ssize_t>8))
-                        if n > 8:
-                            memcpy(&b, base + start + 8, n - 8)
-                    b |= <uint64_t>n << 56
-                    low[i] = a
-                    high[i] = b
-                    line[i] = space.line + 2 * (rl_short_hash(a, b) >> (64 - SHORT_BITS))
-                    rl_prefetch(line[i])
+                    count = miss_short(
+                        &coder.bpe, space, space.line + 2 * <size_t>line[i], base + here, n,
+                        key[i].low, key[i].high, out,
+                    )
                 else:
-                    line[i] = NULL
-                    low[i] = hash_bytes(base + start, n) if n <= MAX_LONG_BYTES else 0
-                    rl_prefetch(space.long_entry + 2 * (low[i] >> (65 - LONG_BITS)))
-                start = ends[first + i]
-            start = ends[first - 1] if first else 0
-            for i in range(many):
-                entry = line[i]
-                n = <Py_ssize_t>ends[first + i] - start
-                if entry is not NULL:
-                    a = low[i]
-                    b = high[i]
-                    entry += ((entry.low ^ a) | (entry.high ^ b)) != 0
-                    if ((entry.low ^ a) | (entry.high ^ b)) == 0:
-                        memcpy(out, entry.id, 16)
-                        count = entry.id[0] >> 29
-                        out[0] &= ID_MASK
-                    else:
-                        count = miss_short(&coder.bpe, space, line[i], base + start, n, a, b, out)
-                else:
-                    count = encode_long(&coder.bpe, space, base + start, n, low[i], out)
+                    count = encode_long(
+                        &coder.bpe, space, base + here, n, key[i].low, out, &at_words
+                    )
                 if count < 0:
                     return <int>count
                 out += count
-                start = ends[first + i]
+                i = rl_take_hits(level, space.line, key, line, i + 1, many, &out)
             first += many
+            start = ends[first - 1]
         space.n_out = out - space.out
         at += ends[got - 1]
     return OK
@@ -1038,23 +1042,39 @@ cdef Py_ssize_t miss_short(
     const Bpe* bpe, Workspace* space, ShortEntry* line, const uint8_t* p, Py_ssize_t n,
     uint64_t low, uint64_t high, uint32_t* out
 ) noexcept nogil:
-    # The line beside this one takes what does not fit here.
+    # The line beside this one takes what does not fit here. A pretoken of more ids than an entry
+    # holds has a mark on top of its key, which no pretoken has, and its ids among the long ones.
     cdef ShortEntry* other = space.line + ((line - space.line) ^ 2)
+    cdef ShortEntry* entry
+    cdef uint64_t marked = high | <uint64_t>1 << 63
     cdef Py_ssize_t count, i
-    for i in range(2):
-        if other[i].low == low and other[i].high == high:
-            memcpy(out, other[i].id, 16)
-            count = out[0] >> 29
-            out[0] &= ID_MASK
-            return count
-    count = encode_long(bpe, space, p, n, hash_bytes(p, n), out)
-    if count < 0 or count > 4:
+    cdef uint32_t at = 0
+    for i in range(4):
+        entry = line + i if i < 2 else other + (i - 2)
+        if entry.low == low:
+            if entry.high == high:
+                memcpy(out, entry.id, 16)
+                count = out[0] >> 29
+                out[0] &= ID_MASK
+                return count
+            if entry.high == marked and entry.id[3] == space.generation:
+                memcpy(out, space.words + entry.id[1], entry.id[2] * sizeof(uint32_t))
+                return entry.id[2]
+    count = encode_long(bpe, space, p, n, hash_bytes(p, n), out, &at)
+    if count < 0 or (count > 4 and at == 0):
         return count
     if line[1].high and not other[1].high:
         line = other
     line[1] = line[0]
     line[0].low = low
     line[0].high = high
+    if count > 4:
+        line[0].high = marked
+        line[0].id[0] = 0
+        line[0].id[1] = at
+        line[0].id[2] = <uint32_t>count
+        line[0].id[3] = space.generation
+        return count
     for i in range(4):
         line[0].id[i] = out[i] if i < count else 0
     line[0].id[0] |= <uint32_t>count << 29
@@ -1062,11 +1082,13 @@ cdef Py_ssize_t miss_short(
 
 
 cdef Py_ssize_t encode_long(
-    const Bpe* bpe, Workspace* space, const uint8_t* p, Py_ssize_t n, uint64_t h, uint32_t* out
+    const Bpe* bpe, Workspace* space, const uint8_t* p, Py_ssize_t n, uint64_t h, uint32_t* out,
+    uint32_t* at
 ) noexcept nogil:
-    # `h` is the hash of the pretoken.
+    # `h` is the hash of the pretoken; `at` becomes the place of its ids in space.words, if they are
+    # there.
     cdef LongEntry* entry
-    cdef LongEntry* pair
+    cdef LongEntry* line
     cdef Py_ssize_t count, words, i
     if n > MAX_LONG_BYTES:
         return bpe_encode(bpe, &space.merge, p, n, out)
@@ -1075,12 +1097,13 @@ cdef Py_ssize_t encode_long(
         out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
         if out[0] != NO_ID:
             return 1
-    pair = space.long_entry + 2 * (h >> (65 - LONG_BITS))
-    for i in range(2):
-        entry = pair + i
+    line = space.long_entry + 4 * (h >> (66 - LONG_BITS))
+    for i in range(4):
+        entry = line + i
         if entry.hash == h and entry.at and entry.n_bytes == n:
             if memcmp(space.words + entry.at + entry.n_ids, p, n) == 0:
                 memcpy(out, space.words + entry.at, entry.n_ids * sizeof(uint32_t))
+                at[0] = entry.at
                 return entry.n_ids
     count = 0
     if bpe.whole and n > 15:
@@ -1094,10 +1117,13 @@ cdef Py_ssize_t encode_long(
     if space.n_words + words > LONG_WORDS:
         memset(space.long_entry, 0, (<size_t>1 << LONG_BITS) * sizeof(LongEntry))
         space.n_words = 1
-    pair[1] = pair[0]
-    entry = pair
+        space.generation += 1
+    for i in range(3, 0, -1):
+        line[i] = line[i - 1]
+    entry = line
     entry.hash = h
     entry.at = space.n_words
+    at[0] = space.n_words
     entry.n_bytes = <unsigned short>n
     entry.n_ids = <unsigned short>count
     memcpy(space.words + space.n_words, out, count * sizeof(uint32_t))

@@ -25,6 +25,7 @@ __all__ = ["BpeTokenizer"]
 
 Specials = Literal["all"] | Collection[str]
 _NONE: frozenset[str] = frozenset()
+_ALL: Literal["all"] = "all"
 _MAX_MATCHERS = 64
 
 
@@ -212,12 +213,20 @@ class BpeTokenizer(Tokenizer[Token]):
         text: str,
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
-        disallowed_special: Specials = "all",
+        disallowed_special: Specials = _ALL,
     ) -> TokenArray:
-        return cast(
-            "TokenArray",
-            self._encode(self._encoder.encode, text, allowed_special, disallowed_special),
-        )
+        if allowed_special is _NONE and disallowed_special is _ALL:
+            # As below, without the calls between, which cost as much as a line of text.
+            try:
+                found = self._encoder.encode(text, self._always, self._refuse_all)
+            except UnicodeError as error:
+                raise TokenizerError(str(error)) from None
+            if type(found) is tuple:
+                raise self._refused(found, text)
+        else:
+            found = self._encode(self._encoder.encode, text, allowed_special, disallowed_special)
+        ids: TokenArray = found
+        return ids
 
     def encode(
         self,
@@ -233,9 +242,10 @@ class BpeTokenizer(Tokenizer[Token]):
 
     def encode_ordinary(self, text: str) -> list[int]:
         try:
-            return cast("list[int]", self._encoder.encode_list(text, self._always))
+            ids: list[int] = self._encoder.encode_list(text, self._always)
         except UnicodeError as error:
             raise TokenizerError(str(error)) from None
+        return ids
 
     def count(self, text: str) -> int:
         return cast(int, self._encode(self._encoder.count, text, _NONE, ()))

@@ -62,15 +62,8 @@ RL_INLINE int rl_wide_char(const uint8_t *p, unsigned *cls) {
     return 4;
 }
 
-/* Characters outside ASCII, one at a time, but for those that `ideograph` has already: first bytes of
-   three-byte letters without case. */
-RL_INLINE void rl_classify_wide(const uint8_t *p, rl_masks *m, uint64_t ideograph, uint64_t after) {
-    uint64_t left = m->wide, run = ideograph | ideograph << 1 | ideograph << 2;
-    if (ideograph && ((ideograph << 1 | ideograph << 2) & ~after) == 0) {
-        m->letter |= run;
-        m->follow |= run & ~ideograph;
-        left &= ~run;
-    }
+/* Characters outside ASCII, one at a time; their bytes are `left`. */
+RL_INLINE void rl_classify_each(const uint8_t *p, rl_masks *m, uint64_t left) {
     while (left) {
         int i = __builtin_ctzll(left);
         unsigned cls;
@@ -86,6 +79,20 @@ RL_INLINE void rl_classify_wide(const uint8_t *p, rl_masks *m, uint64_t ideograp
         m->lower |= cls == 4 ? bits : 0;
         m->mark |= cls == 6 ? bits : 0;
     }
+}
+
+/* The same for all of them but those that `ideograph` has already: first bytes of three-byte letters
+   without case. */
+RL_INLINE void rl_classify_wide(const uint8_t *p, rl_masks *m, uint64_t ideograph, uint64_t after) {
+    uint64_t left = m->wide, run;
+    ideograph &= ~0ull >> 2; /* how one goes on behind the block is not known here */
+    run = ideograph | ideograph << 1 | ideograph << 2;
+    if (ideograph && ((ideograph << 1 | ideograph << 2) & ~after) == 0) {
+        m->letter |= run;
+        m->follow |= run & ~ideograph;
+        left &= ~run;
+    }
+    rl_classify_each(p, m, left);
 }
 
 RL_INLINE uint64_t rl_below(unsigned n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
@@ -317,6 +324,82 @@ RL_INLINE ptrdiff_t rl_split_with(
 
 #define RL_AVX512_TARGET "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,bmi,bmi2,lzcnt,popcnt"
 
+/* Characters of two and three bytes that differ in their last byte only have 64 classes among them,
+   which are one vector: looking every byte's low six bits up in it classifies them all at once. The
+   rest (four bytes, over the border of the block, invalid) is taken one at a time. */
+__attribute__((target(RL_AVX512_TARGET), always_inline)) static inline void
+rl_classify_wide_avx512(
+    const uint8_t *p, __m512i v, rl_masks *m, uint64_t ideograph, uint64_t after
+) {
+    uint64_t left = m->wide, slow = 0, run;
+    ideograph &= ~0ull >> 2; /* how one goes on behind the block is not known here */
+    run = ideograph | ideograph << 1 | ideograph << 2;
+    if (ideograph && ((ideograph << 1 | ideograph << 2) & ~after) == 0) {
+        m->letter |= run;
+        m->follow |= run & ~ideograph;
+        left &= ~run;
+    }
+    while (left) {
+        const int i = __builtin_ctzll(left);
+        const uint32_t a = p[i], b = p[i + 1];
+        uint64_t first = left & (uint64_t)_mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8((char)a));
+        uint64_t last, bits, letter;
+        uint32_t page;
+        __m512i cls;
+        if (a >= 0xC2 && a < 0xE0) {
+            page = a & 0x1F;
+            first &= after >> 1;
+            last = first << 1;
+            bits = first | last;
+        } else if (a >= 0xE0 && a < 0xF0 && (b & 0xC0) == 0x80) {
+            page = (a & 0x0F) << 6 | (b & 0x3F);
+            first &= (uint64_t)_mm512_cmpeq_epi8_mask(v, _mm512_set1_epi8((char)b)) >> 1 & after >> 2;
+            if (page < 0x20 || page - 0x360 < 0x20) first = 0; /* too long a form, or surrogates */
+            last = first << 2;
+            bits = first | first << 1 | last;
+        } else {
+            first = 0;
+            page = 0;
+            last = bits = 0;
+        }
+        if (!(first >> i & 1)) {
+            uint64_t behind = ~after & ~((2ull << i) - 1);
+            /* This character alone; bytes that continue nothing are characters as well. */
+            bits = a >= 0xC0 ? (behind ? (behind & -behind) - 1 : ~0ull) & ~((1ull << i) - 1) : 1ull << i;
+            bits &= left;
+            slow |= bits;
+            left &= ~bits;
+            continue;
+        }
+        left &= ~bits;
+        m->follow |= bits & ~first;
+        cls = _mm512_permutexvar_epi8(
+            v, _mm512_loadu_si512((const void *)(
+                   rl_class_block[rl_class_index[page >> 1]] + (page & 1) * 64)));
+        /* 1 space, 2 number, 3 upper, 4 lower, 5 other letter, 6 mark */
+#define RL_CLASS(k) \
+    (uint64_t)_mm512_mask_cmpeq_epi8_mask((__mmask64)last, cls, _mm512_set1_epi8(k))
+#define RL_TAKE(mask, x) mask |= a < 0xE0 ? (x) | (x) >> 1 : (x) | (x) >> 1 | (x) >> 2
+        letter = (uint64_t)_mm512_mask_cmplt_epu8_mask(
+            (__mmask64)last, _mm512_sub_epi8(cls, _mm512_set1_epi8(3)), _mm512_set1_epi8(3));
+        RL_TAKE(m->letter, letter);
+        if (letter) {
+            const uint64_t upper = RL_CLASS(3), lower = RL_CLASS(4);
+            RL_TAKE(m->upper, upper);
+            RL_TAKE(m->lower, lower);
+        }
+        if (letter != last) {
+            const uint64_t space = RL_CLASS(1), number = RL_CLASS(2), mark = RL_CLASS(6);
+            RL_TAKE(m->space, space);
+            RL_TAKE(m->number, number);
+            RL_TAKE(m->mark, mark);
+        }
+#undef RL_CLASS
+#undef RL_TAKE
+    }
+    rl_classify_each(p, m, slow);
+}
+
 __attribute__((target(RL_AVX512_TARGET), always_inline)) static inline void
 rl_classify_avx512(const uint8_t *p, rl_masks *m, int cased) {
     const __m512i v = _mm512_loadu_si512((const void *)p);
@@ -339,9 +422,7 @@ rl_classify_avx512(const uint8_t *p, rl_masks *m, int cased) {
     }
     if (m->wide)
         /* U+5000 to U+9FFF and U+B000 to U+CFFF are letters without case, all of them. */
-        rl_classify_wide(
-            p, m, RL_IN(v, 0xE5, 5) | RL_IN(v, 0xEB, 2), RL_IN(v, 0x80, 64) | 3ull << 62
-        );
+        rl_classify_wide_avx512(p, v, m, RL_IN(v, 0xE5, 5) | RL_IN(v, 0xEB, 2), RL_IN(v, 0x80, 64));
 #undef RL_IS
 #undef RL_IN
 }
@@ -385,7 +466,7 @@ rl_classify_avx2(const uint8_t *p, rl_masks *m, int cased) {
     }
     if (m->wide)
         rl_classify_wide(
-            p, m, RL_IN(a, b, 0xE5, 5) | RL_IN(a, b, 0xEB, 2), RL_IN(a, b, 0x80, 64) | 3ull << 62
+            p, m, RL_IN(a, b, 0xE5, 5) | RL_IN(a, b, 0xEB, 2), RL_IN(a, b, 0x80, 64)
         );
 #undef RL_BITS
 #undef RL_IS
@@ -448,7 +529,7 @@ RL_INLINE void rl_classify_neon(const uint8_t *p, rl_masks *m, int cased) {
         m->slash = RL_EACH(RL_SLASH);
     }
     if (m->wide)
-        rl_classify_wide(p, m, RL_EACH(RL_IDEOGRAPH), RL_EACH(RL_AFTER) | 3ull << 62);
+        rl_classify_wide(p, m, RL_EACH(RL_IDEOGRAPH), RL_EACH(RL_AFTER));
 #undef RL_EACH
 }
 

@@ -99,6 +99,54 @@ def test_fast_and_reference_agree_on_long_random_text(name):
     run()
 
 
+# First and last code points of what is written together, and of what fast paths treat alike.
+SCRIPTS = [
+    (0x20, 0x7E), (0xA0, 0x24F), (0x370, 0x52F), (0x590, 0x6FF), (0x7C0, 0x85F), (0x900, 0x9FF),
+    (0xE00, 0xE7F), (0x1E00, 0x1EFF), (0x2000, 0x206F), (0x3000, 0x30FF), (0x4DF0, 0x5010),
+    (0x9FE0, 0xA010), (0xABF0, 0xAC10), (0xCFF0, 0xD010), (0xD790, 0xD7FF), (0xE000, 0xE020),
+    (0xFF00, 0xFFEF), (0x10400, 0x1044F), (0x1F600, 0x1F64F),
+]  # fmt: skip
+WORD = st.sampled_from(SCRIPTS).flatmap(
+    lambda ends: st.text(st.characters(min_codepoint=ends[0], max_codepoint=ends[1]), max_size=24)
+)
+
+
+@pytest.mark.parametrize("name", split.NAMES)
+def test_fast_and_reference_agree_on_mixed_scripts_whole_and_broken(name):
+    number = split.pattern_id(name)
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(WORD | st.sampled_from([" ", "  ", "\n", "'s", "\u0301", "12"]), max_size=40),
+        st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 2), st.binary(max_size=2))),
+    )
+    def run(parts, damage):
+        data = bytearray("".join(parts).encode())
+        assert split.pretoken_ends(number, bytes(data)) == split.pretoken_ends(
+            number, bytes(data), True
+        )
+        for at, gone, new in damage:
+            data[at : at + gone] = new
+        assert split.pretoken_ends(number, bytes(data)) == split.pretoken_ends(
+            number, bytes(data), True
+        )
+
+    run()
+
+
+@pytest.mark.parametrize("name", split.NAMES)
+def test_a_character_broken_off_at_the_end_of_a_block(name):
+    number = split.pattern_id(name)
+    for char in ("é", "д", "中", "각", "あ", "\u3000", "😀", "ݐ"):
+        whole = char.encode()
+        for kept in range(1, len(whole) + 1):
+            for before in range(56, 72):
+                data = b"a" * before + whole[:kept]
+                for tail in (b"", b"b", " é".encode()):
+                    ends = split.pretoken_ends(number, data + tail)
+                    assert ends == split.pretoken_ends(number, data + tail, True), data + tail
+
+
 @pytest.mark.parametrize("name", split.NAMES)
 @given(data=st.binary(max_size=300))
 @settings(max_examples=60, deadline=None)
