@@ -26,6 +26,8 @@ COMMANDS = {
     "decode": "token ids to text",
     "count": "count the tokens of texts and files",
     "compare": "show where two tokenizers differ on a text, and what it costs",
+    "train": "learn a vocabulary from files of text",
+    "convert": "write a tokenizer in another format",
     "inspect": "show what a model file holds",
     "pull": "fetch a named model into the cache",
     "corpus": "make, check and describe token shards for training",

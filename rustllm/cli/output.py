@@ -101,19 +101,24 @@ class ProgressBar:
         self._drawn_at = -1.0
         self._drawn = ""
 
-    def __call__(self, what: str, done: int, total: int | None) -> None:
-        """Draw ``what`` with ``done`` of ``total`` bytes; ``total`` is None when unknown."""
+    def __call__(self, what: str, done: int, total: int | None, unit: str = "MB") -> None:
+        """Draw ``what`` with ``done`` of ``total`` bytes; ``total`` is None when unknown.
+
+        Any ``unit`` but MB is counted as it is.
+        """
         now = time.monotonic()
-        finished = total is not None and done >= total
+        finished = bool(total) and done >= (total or 0)
         if not self._visible or (now - self._drawn_at < 0.1 and not finished):
             return
         self._drawn_at = now
-        text = f"{what} {done / 1e6:.1f} MB"
+        count = f"{done / 1e6:.1f}" if unit == "MB" else f"{done:,}"
+        text = f"{what} {count} {unit}"
         if total:
             share = min(done / total, 1.0)
             filled = round(share * self.WIDTH)
             bar = "#" * filled + "." * (self.WIDTH - filled)
-            text = f"{what} [{bar}] {done / 1e6:.1f}/{total / 1e6:.1f} MB {share:4.0%}"
+            whole = f"{total / 1e6:.1f}" if unit == "MB" else f"{total:,}"
+            text = f"{what} [{bar}] {count}/{whole} {unit} {share:4.0%}"
         if text == self._drawn:
             return
         self._drawn = text

@@ -16,6 +16,7 @@ _PUBLIC = {
     "get_encoding": "rustllm.tokenizers.registry",
     "list_encoding_names": "rustllm.tokenizers.registry",
     "load_tokenizer": "rustllm.tokenizers.load",
+    "save_tokenizer": "rustllm.tokenizers.conversion",
     "tokenizer_from_gguf": "rustllm.tokenizers.gguf",
 }
 
@@ -23,6 +24,7 @@ __all__ = [*_PUBLIC]
 
 if TYPE_CHECKING:
     from rustllm.tokenizers.bpe import BpeTokenizer as BpeTokenizer
+    from rustllm.tokenizers.conversion import save_tokenizer as save_tokenizer
     from rustllm.tokenizers.encoding import Encoding as Encoding
     from rustllm.tokenizers.gguf import tokenizer_from_gguf as tokenizer_from_gguf
     from rustllm.tokenizers.load import load_tokenizer as load_tokenizer

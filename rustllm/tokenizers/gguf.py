@@ -20,14 +20,14 @@ from rustllm.tokenizers.bpe import BpeTokenizer
 if TYPE_CHECKING:
     from rustllm.loaders.gguf import GGUFFile
 
-__all__ = ["tokenizer_from_gguf"]
+__all__ = ["PATTERNS", "tokenizer_from_gguf"]
 
 _PREFIX = "tokenizer.ggml."
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _NO_ID = 0x7FFFFFFF
 
 # Name of the pre-tokenizer in the file -> (pattern, whether a pretoken that is a token is kept).
-_PATTERNS = {
+PATTERNS = {
     "default": ("gpt2", False),
     "gpt-2": ("gpt2", False),
     "smollm": ("smollm", False),
@@ -153,7 +153,7 @@ class _Metadata:
 
 def _kinds(reader: _Metadata, n: int) -> np.ndarray[Any, Any]:
     kinds = reader.numbers("token_type", np.int64, n)
-    return np.full(n, _NORMAL) if kinds is None else kinds
+    return np.full(n, NORMAL) if kinds is None else kinds
 
 
 def _named(blob: bytes, ends: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -> dict[str, int]:
@@ -167,18 +167,18 @@ def _named(blob: bytes, ends: np.ndarray[Any, Any], ids: np.ndarray[Any, Any]) -
 
 def _byte_level(reader: _Metadata) -> tuple[Encoder, dict[str, int], dict[str, int]]:
     name = reader.get("pre", "default")
-    if name not in _PATTERNS:
+    if name not in PATTERNS:
         raise UnsupportedError(
             f"pre-tokenizer {name!r} is not implemented, and another would give other ids",
             path=reader.path,
             key=_PREFIX + "pre",
-            hint=f"known are {', '.join(_PATTERNS)}",
+            hint=f"known are {', '.join(PATTERNS)}",
         )
-    pattern, whole = _PATTERNS[name]
+    pattern, whole = PATTERNS[name]
     buffer, offsets, lengths = reader.strings("tokens")
     n = len(lengths)
     kinds = _kinds(reader, n)
-    listed = kinds == _NORMAL
+    listed = kinds == NORMAL
     marks = listed.astype(np.uint8).tobytes()
     blob, ends = decode_vocabulary(buffer, offsets, lengths, (~listed).astype(np.uint8).tobytes())
     words, word_offsets, word_lengths = reader.strings("merges")
@@ -190,8 +190,8 @@ def _byte_level(reader: _Metadata) -> tuple[Encoder, dict[str, int], dict[str, i
     encoder = Encoder(
         blob, ends, merges=merges, listed=marks, pattern=pattern_id(pattern), whole=whole
     )
-    special = _named(blob, ends, np.flatnonzero((kinds == _CONTROL) | (kinds == _UNKNOWN)))
-    return encoder, special, _named(blob, ends, np.flatnonzero(kinds == _USER_DEFINED))
+    special = _named(blob, ends, np.flatnonzero((kinds == CONTROL) | (kinds == UNKNOWN)))
+    return encoder, special, _named(blob, ends, np.flatnonzero(kinds == USER_DEFINED))
 
 
 def _sentencepiece(reader: _Metadata) -> tuple[Encoder, dict[str, int], dict[str, int]]:
@@ -214,5 +214,5 @@ def _sentencepiece(reader: _Metadata) -> tuple[Encoder, dict[str, int], dict[str
         )
     except ValueError as error:
         raise reader.error("tokens", str(error)) from None
-    special = _named(blob, ends, np.flatnonzero((kinds == _CONTROL) | (kinds == _UNKNOWN)))
-    return encoder, special, _named(blob, ends, np.flatnonzero(kinds == _USER_DEFINED))
+    special = _named(blob, ends, np.flatnonzero((kinds == CONTROL) | (kinds == UNKNOWN)))
+    return encoder, special, _named(blob, ends, np.flatnonzero(kinds == USER_DEFINED))
