@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from rustllm.traits import Tokenizer
     from rustllm.types import PathLikeStr
 
-__all__ = ["tokenize"]
+__all__ = ["Scheduler", "tokenize"]
 
 Progress = Callable[[dict[str, Any]], object]
+
+# Does units somewhere and yields what the journal is to say of each, in any order. A unit may be
+# done twice: its file is written under another name and renamed, with the same bytes.
+Scheduler = Callable[[UnitRunner, list[Unit]], Iterable[dict[str, Any]]]
 
 
 def tokenize(
@@ -45,6 +49,7 @@ def tokenize(
     workers: int | None = None,
     mode: Literal["threads", "processes", "inline"] = "threads",
     progress: Progress | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Corpus:
     """Tokenize files into a folder, going on where an earlier call was stopped.
 
@@ -75,6 +80,10 @@ def tokenize(
         As for `rustllm.parallel_map`. The output does not depend on either.
     progress : callable, optional
         Called with a dictionary after every unit: units, documents, tokens and bytes done.
+    scheduler : callable, optional
+        Does the units instead of `workers` and `mode`: called as ``scheduler(runner, units)``, it
+        yields ``runner(unit)`` for each, in any order, from wherever that was called. The folder
+        has to be the same for all who call it. `rustllm.integrations` has one for each engine.
 
     Returns
     -------
@@ -119,7 +128,9 @@ def tokenize(
     with _locked(folder):
         _settle_plan(folder, plan)
         if not (folder / "corpus.json").exists():
-            entries = _run_units(folder, plan, tokenizer, workers, mode, progress)
+            entries = _run_units(
+                folder, plan, tokenizer, scheduler or _local(workers, mode), progress
+            )
             _join(folder, plan, entries)
         _clean(folder)
     return Corpus(folder)
@@ -138,12 +149,9 @@ def _run_units(
     folder: Path,
     plan: Plan,
     tokenizer: Tokenizer[Any],
-    workers: int | None,
-    mode: Literal["threads", "processes", "inline"],
+    scheduler: Scheduler,
     progress: Progress | None,
 ) -> dict[int, dict[str, Any]]:
-    from rustllm.parallel import parallel_map
-
     journal = Journal(folder / "journal.jsonl")
     try:
         todo = [unit for unit in plan.units if not _is_done(folder, plan, unit, journal)]
@@ -152,16 +160,35 @@ def _run_units(
         )
         # Large units first, so that none of them is the last one that everybody waits for.
         todo.sort(key=lambda unit: (unit.start - unit.end, unit.index))
-        with parallel_map(
-            runner, todo, workers=workers, mode=mode, ordered=False, max_items=64
-        ) as results:
+        results = scheduler(runner, todo)
+        try:
             for entry in results:
                 journal.add(entry)
                 if progress is not None:
                     progress(_progress(plan, journal))
+        finally:
+            if (close := getattr(results, "close", None)) is not None:
+                close()
+        if missing := [unit.index for unit in todo if unit.index not in journal.entries]:
+            raise StateError(
+                f"{len(missing)} units were not done, the first is {missing[0]}",
+                path=folder,
+                hint="call again: what is committed stays",
+            )
         return journal.entries
     finally:
         journal.close()
+
+
+def _local(workers: int | None, mode: Literal["threads", "processes", "inline"]) -> Scheduler:
+    """Units in threads or processes of this machine."""
+
+    def schedule(runner: UnitRunner, units: list[Unit]) -> Iterable[dict[str, Any]]:
+        from rustllm.parallel import parallel_map
+
+        return parallel_map(runner, units, workers=workers, mode=mode, ordered=False, max_items=64)
+
+    return schedule
 
 
 def _progress(plan: Plan, journal: Journal) -> dict[str, Any]:
