@@ -6,7 +6,7 @@ interrupted and goes on where --checkpoint got to; counts of several machines ar
 
 examples:
   rustllm train --vocab-size 32000 -o tokenizer.json corpus/*.txt
-  rustllm train --vocab-size 50000 --pattern o200k --special "<end>" -o v.json a.txt b.txt
+  rustllm train --vocab-size 50000 --pattern o200k --special "[END]" -o v.json a.txt b.txt
   rustllm train --count-only --checkpoint part1.counts part1/*.txt
   rustllm train --vocab-size 32000 --counts part1.counts --counts part2.counts -o v.gguf
   rustllm train --kind wordpiece --vocab-size 30000 -o bert.json corpus.txt
