@@ -2,12 +2,14 @@
 
 `tokenize` turns inputs into one flat file of ids; killed at any moment and started again, it ends
 with the bytes of an undisturbed run. `verify` checks a corpus against its manifest, `stats`
-describes it, and `Corpus` reads it: documents and windows as views of the mapped file.
+describes it, and `Corpus` reads it: documents as views of the mapped file. `Samples` are windows in
+a shuffled order, for training.
 """
 
 from rustllm.corpus.driver import tokenize
 from rustllm.corpus.formats import FORMATS
 from rustllm.corpus.plan import Plan, make_plan
 from rustllm.corpus.reader import Corpus, stats, verify
+from rustllm.corpus.samples import Samples
 
-__all__ = ["FORMATS", "Corpus", "Plan", "make_plan", "stats", "tokenize", "verify"]
+__all__ = ["FORMATS", "Corpus", "Plan", "Samples", "make_plan", "stats", "tokenize", "verify"]

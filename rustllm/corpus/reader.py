@@ -122,6 +122,9 @@ class Corpus:
 
         return TokenIterator(self.ids)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Corpus, (self.folder,)
+
     def __repr__(self) -> str:
         return f"Corpus({str(self.folder)!r}, {len(self)} documents, {self._n_tokens} tokens)"
 
