@@ -456,11 +456,17 @@ cdef class Sampler:
             self.draw.uniform = self.ahead.pop(0) if self.ahead else self.random()
         return 0
 
-    cdef _end(self, bint remember):
+    cdef _error(self):
+        """Why nothing was drawn, or None."""
         if self.draw.status == NOT_FINITE:
-            raise FloatingPointError("a score is not a finite number")
+            return FloatingPointError("a score is not a finite number")
         if self.draw.status == NONE_ALLOWED:
-            raise ArithmeticError("every token is forbidden")
+            return ArithmeticError("every token is forbidden")
+        return None
+
+    cdef _end(self, bint remember):
+        if self.draw.status != DRAWN:
+            raise self._error()
         if remember and self.window:
             self._remember(self.draw.id)
         return self.draw.id, self.draw.logprob
@@ -533,8 +539,8 @@ def draw_rows(samplers, rows, changed, int threads=1):
 
     Returns
     -------
-    list of (int, float)
-        What each sampler alone would have given.
+    list of (int, float) or ArithmeticError
+        What each sampler alone would have given, or raised.
     """
     cdef Py_ssize_t n = len(samplers), i
     cdef Sampler sampler
@@ -557,7 +563,7 @@ def draw_rows(samplers, rows, changed, int threads=1):
     results = []
     for i in range(n):
         sampler = samplers[i]
-        results.append(sampler._end(True))
+        results.append(sampler._end(True) if sampler.draw.status == DRAWN else sampler._error())
     return results
 
 

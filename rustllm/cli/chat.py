@@ -63,7 +63,6 @@ class Conversation:
         first = None
         answer: list[str] = []
         ids: list[int] = []
-        self._state.reset()  # the template decides anew how the whole conversation reads
         for piece in self._model.chat(self.messages, state=self._state, **self._options):
             first = first or time.perf_counter()
             answer.append(piece)

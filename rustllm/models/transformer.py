@@ -378,8 +378,6 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
-        *,
-        context: int | None = None,
         **options: Any,
     ) -> Generation:
         """Answer `messages` by the file's own chat template.
@@ -389,13 +387,13 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         messages : sequence of mappings
             Each with ``role`` and ``content``. A special token spelled out in a content is plain
             text to the model.
-        context : int, optional
-            Tokens that the conversation and its answer may take together.
         **options
-            As in :meth:`generate`.
+            As in :meth:`generate`. A `state` keeps what it shares with the conversation, so that
+            the next turn reads only what is new.
         """
-        if context is not None:
-            options["state"] = self.new_state(context)
+        # The template decides anew how the whole conversation reads.
+        if options.get("state") is not None:
+            options.setdefault("reuse_prefix", True)
         end = self._template().end_of_turn
         if end is not None:
             options["stop_ids"] = {*options.get("stop_ids", ()), self.tokenizer.special_tokens[end]}

@@ -5,6 +5,7 @@ annotate with a protocol (`TokenizerLike`) to accept objects that only look alik
 `rustllm.testing` holds the tests that an implementation of each has to pass.
 """
 
+from rustllm.traits.batch import Batch
 from rustllm.traits.builder import ModelBuilder, NeedsConfig, NeedsWeights, Ready
 from rustllm.traits.config import LanguageModelConfig, ModelConfig
 from rustllm.traits.generation import Generation, Piece
@@ -17,6 +18,7 @@ from rustllm.traits.model import (
     Unloaded,
 )
 from rustllm.traits.plugin import Plugin
+from rustllm.traits.prefix_cache import PrefixCache
 from rustllm.traits.protocols import (
     ConfigLike,
     ModelLike,
@@ -33,6 +35,7 @@ from rustllm.traits.token import Token, VocabularyToken
 from rustllm.traits.tokenizer import StreamDecoder, Tokenizer
 
 __all__ = [
+    "Batch",
     "Closed",
     "ConfigLike",
     "Constraint",
@@ -52,6 +55,7 @@ __all__ = [
     "Piece",
     "Plugin",
     "PluginLike",
+    "PrefixCache",
     "Ready",
     "Sampling",
     "StateLike",

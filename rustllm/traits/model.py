@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import numpy as np
 
-from rustllm.errors import StateError, UnsupportedError
+from rustllm.errors import ArgumentError, StateError, UnsupportedError
 from rustllm.traits.config import LanguageModelConfig, ModelConfig
 from rustllm.traits.generation import Ending, Generation, Piece
 from rustllm.traits.sampling import Sampling
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
+    from rustllm.traits.batch import Batch
+    from rustllm.traits.prefix_cache import PrefixCache
     from rustllm.traits.sampling import Constraint, LogitsProcessor
     from rustllm.types import EmbeddingArray, Logits, PathLikeStr
 
@@ -261,7 +263,13 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         logits_processors: Sequence[LogitsProcessor] = (),
         constraint: Constraint | None = None,
         callback: Callable[[Piece], object] | None = None,
+        context: int | None = None,
         state: StateT | None = None,
+        reuse_prefix: bool = False,
+        prefix_cache: PrefixCache | None = None,
+        context_shift: int | None = None,
+        draft: Literal["lookup"] | LanguageModel[Any, Any, Any] | None = None,
+        draft_tokens: int = 8,
     ) -> Generation:
         """Return the continuation of `prompt`, an iterator of pieces of text.
 
@@ -287,8 +295,24 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             A form that the text must have.
         callback : callable, optional
             Called with each piece; the text ends where it returns False.
+        context : int, optional
+            Tokens that prompt and text may take together; by default what the model allows.
         state : ModelState, optional
             Continue after what it holds.
+        reuse_prefix : bool
+            The prompt is the whole text: keep what `state` holds of its beginning, forget the rest
+            of `state`, and read on from there.
+        prefix_cache : PrefixCache, optional
+            Go on from the longest beginning of the prompt that it has kept, and keep this text.
+        context_shift : int, optional
+            Where the context is full, keep this many first tokens and the later half of the others
+            and read those anew; the text goes on as from a prompt of just these. Without it the
+            text ends there.
+        draft : "lookup" or LanguageModel, optional
+            Guess tokens by looking them up in prompt and text, or with a smaller model of the same
+            vocabulary, and confirm several in one pass. The text is the same as without.
+        draft_tokens : int
+            Tokens to guess at a time at most.
 
         Raises
         ------
@@ -317,6 +341,7 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             end_ids=self.end_ids | frozenset(stop_ids),
             top_logprobs=top_logprobs,
             callback=callback,
+            context_shift=context_shift,
         )
         if isinstance(prompt, str):
             ids = self._encode_prompt(prompt)
@@ -325,12 +350,65 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         return Generation(
             self,
             ids,
-            self.new_state() if state is None else state,
+            state,
+            context=context,
             sampling=sampling,
             ending=ending,
             processors=tuple(logits_processors),
             constraint=constraint,
+            reuse_prefix=reuse_prefix,
+            prefix_cache=prefix_cache,
+            draft=draft,
+            draft_tokens=draft_tokens,
         )
+
+    def generate_batch(
+        self, prompts: Iterable[Any] = (), *, max_sequences: int = 8, **options: Any
+    ) -> Batch:
+        """Return the continuations of many prompts, an iterator of ``(index, piece)``.
+
+        Texts run together, `max_sequences` at a time; where one ends the next begins. Each is the
+        one that :meth:`generate` gives alone for the same seed, whatever runs beside it.
+
+        Parameters
+        ----------
+        prompts : iterable
+            Each a text, ids, or a mapping with ``prompt`` or ``messages`` and options of its own.
+            Read as places become free. More may come later with :meth:`Batch.add`.
+        max_sequences : int
+            Texts that run at a time.
+        **options
+            As in :meth:`generate`, for every text that does not have its own.
+
+        Examples
+        --------
+        >>> from rustllm.testing import BigramModel
+        >>> model = BigramModel.fit("the cat sat. the cat ran. ")
+        >>> model.generate_batch(["the c", "a", "s"], max_tokens=3, temperature=0).texts()
+        ['at ', 't c', 'at ']
+        """
+        from rustllm.traits.batch import Batch
+
+        self.require(Loaded)
+        return Batch(self, prompts, max_sequences=max_sequences, **options)
+
+    def forward_batch(
+        self,
+        ids: Sequence[Iterable[int]],
+        states: Sequence[StateT],
+        logits: Literal["last", "all"] = "last",
+    ) -> Logits | list[Logits]:
+        """Read several sequences, each into its own state; the scores of :meth:`forward` for each.
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            float32 ``[n_sequences, n_vocab]``; with ``"all"`` a list of ``[n_ids, n_vocab]``.
+        """
+        if not ids or len(ids) != len(states):
+            raise ArgumentError(f"{len(ids)} sequences and {len(states)} states")
+        rows = [self.forward(part, state, logits) for part, state in zip(ids, states, strict=True)]
+        return rows if logits == "all" else np.stack(rows)
 
     def _encode_prompt(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, allowed_special="all"))
@@ -349,6 +427,10 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         """
         rows: list[Logits] = []
         for ids, state, n in requests:
-            scores = self.forward(ids, state, "all")[-n:] if n > 1 else self.forward(ids, state)
-            rows.append(np.ascontiguousarray(scores, np.float32).reshape(n, -1))
+            scores = self.forward(ids, state, "all" if n > 1 else "last")
+            rows.append(
+                np.ascontiguousarray(scores, np.float32).reshape(-1, scores.shape[-1])[
+                    len(ids) - n if n > 1 else 1 - n :
+                ]
+            )
         return rows

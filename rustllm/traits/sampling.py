@@ -149,15 +149,19 @@ class Sampling:
             if math.isnan(value) or value == math.inf:
                 raise _wrong("logit_bias", "must be finite or minus infinity", value)
 
-    def sampler(self, n_vocab: int, before: Iterable[int] = ()) -> Sampler:
-        """Return what draws by these settings; `before` are tokens that the text begins with."""
-        from rustllm._core.sample import Sampler
-
+    def check(self, n_vocab: int) -> None:
+        """Raise OutOfRangeError where a token is named that a vocabulary does not have."""
         for id in self.logit_bias:
             if not 0 <= operator.index(id) < n_vocab:
                 raise OutOfRangeError(
                     f"logit_bias names token {id}, and the vocabulary has {n_vocab}", token=id
                 )
+
+    def sampler(self, n_vocab: int, before: Iterable[int] = ()) -> Sampler:
+        """Return what draws by these settings; `before` are tokens that the text begins with."""
+        from rustllm._core.sample import Sampler
+
+        self.check(n_vocab)
         sampler = Sampler(
             n_vocab,
             temperature=self.temperature,

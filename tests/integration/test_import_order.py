@@ -29,7 +29,7 @@ NAMES = {
         "each_allocation_failing mutations"
     ),
     "rustllm.traits": (
-        "Constraint Generation LogitsProcessor Matcher Sampling "
+        "Batch Constraint Generation LogitsProcessor Matcher PrefixCache Sampling "
         "Closed ConfigLike LanguageModel LanguageModelConfig Loaded Model ModelBuilder ModelConfig "
         "ModelLike ModelState NeedsConfig NeedsWeights Piece Plugin PluginLike Ready StateLike "
         "StreamDecoder SupportsDecode SupportsEncode SupportsGenerate Token TokenLike Tokenizer "
