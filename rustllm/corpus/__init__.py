@@ -3,13 +3,25 @@
 `tokenize` turns inputs into one flat file of ids; killed at any moment and started again, it ends
 with the bytes of an undisturbed run. `verify` checks a corpus against its manifest, `stats`
 describes it, and `Corpus` reads it: documents as views of the mapped file. `Samples` are windows in
-a shuffled order, for training.
+a shuffled order, for training; `derive` and `merge` make corpora out of corpora.
 """
 
+from rustllm.corpus.derive import derive, merge
 from rustllm.corpus.driver import tokenize
 from rustllm.corpus.formats import FORMATS
 from rustllm.corpus.plan import Plan, make_plan
 from rustllm.corpus.reader import Corpus, stats, verify
 from rustllm.corpus.samples import Samples
 
-__all__ = ["FORMATS", "Corpus", "Plan", "Samples", "make_plan", "stats", "tokenize", "verify"]
+__all__ = [
+    "FORMATS",
+    "Corpus",
+    "Plan",
+    "Samples",
+    "derive",
+    "make_plan",
+    "merge",
+    "stats",
+    "tokenize",
+    "verify",
+]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from rustllm.corpus.formats import FORMATS, write_ids, write_megatron_index
 from rustllm.corpus.journal import Journal
 from rustllm.corpus.plan import Plan, Unit, make_plan
 from rustllm.corpus.units import UnitRunner, summary, unit_path
+from rustllm.corpus.writer import hashed, write_data, write_manifest
 from rustllm.errors import RustLLMError, StateError
 from rustllm.serialize import atomic_write, load
 
@@ -226,28 +223,26 @@ def _is_done(folder: Path, plan: Plan, unit: Unit, journal: Journal) -> bool:
 def _join(folder: Path, plan: Plan, entries: dict[int, dict[str, Any]]) -> None:
     """Write the final files out of the units, the manifest last."""
     options = plan.options
-    format, dtype = options["format"], options["dtype"]
-    n_tokens = sum(entry["tokens"] for entry in entries.values())
-    n_documents = sum(entry["documents"] for entry in entries.values())
+    total = {
+        name: sum(entry[name] for entry in entries.values())
+        for name in ("tokens", "documents", "text_bytes", "failures")
+    }
 
     def parts(name: str) -> Iterator[Any]:
         for unit in plan.units:
             yield load(unit_path(folder, unit.index))[name]
 
-    files: dict[str, Any] = {}
-    name = FORMATS[format]
-    with _hashed(folder / name, files) as file:
-        write_ids(file, format, dtype, n_tokens, parts("ids"))
-    if format == "megatron":
-        with _hashed(folder / "tokens.idx", files) as file:
-            write_megatron_index(file, dtype, n_documents, lambda: parts("lengths"))
-    else:
-        with _hashed(folder / "lengths.npy", files) as file:
-            write_ids(
-                file, "npy", "uint32", n_documents, (p.astype(np.uint32) for p in parts("lengths"))
-            )
+    files = write_data(
+        folder,
+        options["format"],
+        options["dtype"],
+        total["tokens"],
+        total["documents"],
+        parts("ids"),
+        lambda: parts("lengths"),
+    )
     if options["on_error"] == "quarantine":
-        with _hashed(folder / "failed.jsonl", files) as file:
+        with hashed(folder / "failed.jsonl", files) as file:
             for failures in parts("failures"):
                 for failure in failures:
                     file.write(json.dumps(failure, sort_keys=True).encode() + b"\n")
@@ -262,38 +257,12 @@ def _join(folder: Path, plan: Plan, entries: dict[int, dict[str, Any]]) -> None:
         "plan": plan.fingerprint,
         "tokenizer": plan.tokenizer,
         "options": options,
-        "tokens": n_tokens,
-        "documents": n_documents,
-        "text_bytes": sum(entry["text_bytes"] for entry in entries.values()),
-        "failures": sum(entry["failures"] for entry in entries.values()),
+        **total,
         "files": files,
         "sources": sources,
         "inputs": [asdict(item) for item in plan.inputs],
     }
-    with atomic_write(folder / "corpus.json") as file:
-        file.write(json.dumps(manifest, sort_keys=True, indent=1).encode())
-
-
-class _HashingFile:
-    """A file that knows the SHA-256 and the size of what was written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        self.size += memoryview(data).nbytes
-        return self._file.write(data)
-
-
-@contextmanager
-def _hashed(path: Path, files: dict[str, Any]) -> Iterator[Any]:
-    with atomic_write(path) as file:
-        hashing = _HashingFile(file)
-        yield hashing
-    files[path.name] = {"bytes": hashing.size, "sha256": hashing.digest.hexdigest()}
+    write_manifest(folder, manifest)
 
 
 def _clean(folder: Path) -> None:

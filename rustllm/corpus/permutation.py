@@ -1,8 +1,8 @@
 """A shuffled order without a list of it: which item stands at a place, in constant memory.
 
 A Feistel network over the two halves of the number is a permutation of a power of four, whatever
-its round function; a number that falls outside the range is sent through again until it falls inside
-(Black and Rogaway 2002, cycle walking), which takes four rounds on average at most.
+its round function; a number that falls outside the range is sent through again until it falls
+inside (Black and Rogaway 2002, cycle walking), which takes four rounds on average at most.
 """
 
 from __future__ import annotations
