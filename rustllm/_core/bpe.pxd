@@ -14,7 +14,7 @@ cdef extern from "merge.h" nogil:
     ) noexcept
     int rl_merge_linear(
         int level, const uint64_t* pair, uint64_t mask, int shift, const uint32_t* made,
-        uint32_t* symbol, int n, const uint32_t* byte_pair, const uint8_t* text
+        uint32_t* symbol, int n, const uint32_t* byte_pair, const uint8_t* text, uint32_t limit
     ) noexcept
 
 cpdef enum:
@@ -64,7 +64,9 @@ cdef Py_ssize_t bpe_encode_ref(
 
 # Fill the merges of `bpe`, whose vocab is ready: from the order in which tokens were learnt, or
 # from explicit triples (left, right, made). A negative status on failure.
-cdef int bpe_learn_order(Bpe* bpe, const uint32_t* order, uint32_t n) noexcept nogil
+cdef int bpe_learn_order(
+    Bpe* bpe, const uint32_t* order, uint32_t n, int n_threads
+) noexcept nogil
 cdef int bpe_learn_merges(Bpe* bpe, const uint32_t* triples, uint32_t n) noexcept nogil
 
 cdef void bpe_free(Bpe* bpe) noexcept nogil

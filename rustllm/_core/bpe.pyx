@@ -14,12 +14,24 @@ from libc.string cimport memset
 
 from rustllm._core.dispatch cimport simd_level
 from rustllm._core.status cimport BAD_ARGUMENT, NO_MEMORY, OK, OUT_OF_RANGE
+from rustllm._core.threads cimport run_team, team_barrier
 from rustllm._core.unicode cimport decode_utf8
 from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_free
+
+cdef extern from "atomics.h" nogil:
+    int rl_load(const int*) noexcept
+    void rl_store(int*, int) noexcept
+    int rl_fetch_add(int*, int) noexcept
+
+cdef extern from "pages.h" nogil:
+    void* rl_pages_new(size_t n_bytes) noexcept
+    void rl_pages_free(void* start, size_t n_bytes) noexcept
 
 # A longer token that its own merges do not make would cost quadratic time to resolve.
 cdef enum:
     MAX_RESOLVED = 2048
+    LEARNT_AT_ONCE = 64     # tokens that a thread takes at a time
+    WORTH_A_TEAM = 4096     # tokens from which more threads than one learn
 
 
 cdef Py_ssize_t first_symbols(
@@ -73,12 +85,12 @@ cdef Py_ssize_t first_symbols(
 
 
 cdef inline Py_ssize_t merge_linear(
-    const Bpe* bpe, uint32_t* symbol, Py_ssize_t n, const uint8_t* text
+    const Bpe* bpe, uint32_t* symbol, Py_ssize_t n, const uint8_t* text, uint32_t limit
 ) noexcept nogil:
     # At most MAX_LINEAR symbols. `text`, when given, says that they are its bytes.
     return rl_merge_linear(
         simd_level(), bpe.pair, bpe.pair_mask, bpe.pair_shift, bpe.made, symbol, <int>n,
-        bpe.byte_pair, text,
+        bpe.byte_pair, text, limit,
     )
 
 
@@ -135,7 +147,9 @@ cdef inline void sift_up(uint64_t* heap, Py_ssize_t at) noexcept nogil:
     heap[at] = value
 
 
-cdef Py_ssize_t merge_heap(const Bpe* bpe, MergeSpace* space, Py_ssize_t n) noexcept nogil:
+cdef Py_ssize_t merge_heap(
+    const Bpe* bpe, MergeSpace* space, Py_ssize_t n, uint32_t limit
+) noexcept nogil:
     # Any number of symbols in space.symbol, O(n log n). A heap entry is priority << 40 | position,
     # so that the least is the leftmost of the lowest; it is stale when the position has another
     # priority by now.
@@ -159,6 +173,8 @@ cdef Py_ssize_t merge_heap(const Bpe* bpe, MergeSpace* space, Py_ssize_t n) noex
         sift_down(heap, size, i)
     while size:
         entry = heap[0]
+        if entry >> 40 >= limit:
+            break
         size -= 1
         heap[0] = heap[size]
         if size:
@@ -217,13 +233,13 @@ cdef Py_ssize_t bpe_merge(
         if count < 2:
             return count
         if bpe.by_char or count < n:
-            return merge_linear(bpe, out, count, NULL)
-        return merge_linear(bpe, out, count, text)
+            return merge_linear(bpe, out, count, NULL, NO_PRIORITY)
+        return merge_linear(bpe, out, count, text, NO_PRIORITY)
     if space_reserve(space, n) < 0:
         return NO_MEMORY
     count = first_symbols(bpe, text, n, space.symbol)
     if count > 1:
-        count = merge_heap(bpe, space, count)
+        count = merge_heap(bpe, space, count, NO_PRIORITY)
     for i in range(count):
         out[i] = space.symbol[i]
     return count
@@ -264,7 +280,8 @@ cdef int reserve_merges(Bpe* bpe, uint32_t n) noexcept nogil:
         size *= 2
         bpe.pair_shift -= 1
     bpe.pair_mask = size - 1
-    bpe.pair = <uint64_t*>malloc(size * sizeof(uint64_t))
+    # Read at random: large pages save most of the misses of address translation.
+    bpe.pair = <uint64_t*>rl_pages_new(size * sizeof(uint64_t))
     bpe.made = <uint32_t*>calloc(<size_t>n + 1, sizeof(uint32_t))
     bpe.byte_pair = <uint32_t*>malloc(65536 * sizeof(uint32_t))
     bpe.adjacent = <uint8_t*>calloc(8192, 1)
@@ -321,61 +338,158 @@ cdef int bpe_learn_merges(Bpe* bpe, const uint32_t* triples, uint32_t n) noexcep
     return OK
 
 
-cdef int bpe_learn_order(Bpe* bpe, const uint32_t* order, uint32_t n) noexcept nogil:
-    cdef MergeSpace space
-    cdef uint32_t* place
+# Tokens of an order by length, so that what a token is merged of is known before it.
+cdef struct Learning:
+    Bpe* bpe
+    const uint32_t* order
+    uint32_t* place         # of each id in the order
+    uint32_t* by_length     # places in the order, shortest tokens first, by place among equals
+    uint32_t* pair          # [n, 2] the two symbols of each place, or NO_ID
+    uint32_t n
+    int next                # of by_length to take, atomically
+    uint32_t last           # end of those of the length at hand
+    int status
+
+
+cdef int learn_token(
+    Learning* job, MergeSpace* space, uint32_t place
+) noexcept nogil:
+    # Find the pair that makes the token at `place`, by the merges that come before it.
+    cdef const Bpe* bpe = job.bpe
     cdef uint32_t symbol[MAX_LINEAR]
-    cdef uint32_t* symbols
-    cdef uint32_t i, id, start
-    cdef Py_ssize_t count, length
-    cdef int status = OK
+    cdef uint32_t* symbols = symbol
+    cdef uint32_t id = job.order[place], start = bpe.vocab.offset[id]
+    cdef Py_ssize_t count, length = bpe.vocab.offset[id + 1] - start
+    if length <= MAX_LINEAR:
+        count = first_symbols(bpe, bpe.vocab.blob + start, length, symbols)
+        if count > 1 and not bpe.by_char and count == length:
+            count = merge_linear(bpe, symbols, count, bpe.vocab.blob + start, place)
+        elif count > 1:
+            count = merge_linear(bpe, symbols, count, NULL, place)
+    else:
+        if space_reserve(space, length) < 0:
+            return NO_MEMORY
+        symbols = space.symbol
+        count = first_symbols(bpe, bpe.vocab.blob + start, length, symbols)
+        if count > 1:
+            count = merge_heap(bpe, space, count, place)
+    # If that does not suffice, by the bytes, against the whole vocabulary.
+    if count > 2 and count <= MAX_RESOLVED:
+        count = merge_by_bytes(bpe, job.place, symbols, count)
+    job.pair[2 * place] = symbols[0] if count == 2 else <uint32_t>NO_ID
+    job.pair[2 * place + 1] = symbols[1] if count == 2 else <uint32_t>NO_ID
+    return OK
+
+
+cdef inline Py_ssize_t length_at(const Learning* job, uint32_t place) noexcept nogil:
+    cdef uint32_t id = job.order[place]
+    return job.bpe.vocab.offset[id + 1] - job.bpe.vocab.offset[id]
+
+
+cdef void learn_lengths(void* context, int thread, int n_threads) noexcept nogil:
+    # One length after another: its tokens on all threads, then their merges on the first.
+    cdef Learning* job = <Learning*>context
+    cdef MergeSpace space
+    cdef uint32_t from_ = 0, i, place
+    cdef int at
     memset(&space, 0, sizeof(MergeSpace))
+    while from_ < job.n and length_at(job, job.by_length[from_]) < 2:
+        from_ += 1
+    while from_ < job.n:
+        if thread == 0:
+            i = from_
+            while i < job.n and (
+                length_at(job, job.by_length[i]) == length_at(job, job.by_length[from_])
+            ):
+                i += 1
+            job.last = i
+            rl_store(&job.next, <int>from_)
+        team_barrier(n_threads)
+        while True:
+            at = rl_fetch_add(&job.next, LEARNT_AT_ONCE)
+            if at >= <int>job.last:
+                break
+            for i in range(at, min(<uint32_t>at + LEARNT_AT_ONCE, job.last)):
+                if learn_token(job, &space, job.by_length[i]) < 0:
+                    rl_store(&job.status, NO_MEMORY)
+                    break
+        team_barrier(n_threads)
+        if rl_load(&job.status) < 0:
+            break
+        if thread == 0:
+            for i in range(from_, job.last):
+                place = job.by_length[i]
+                if job.pair[2 * place] != NO_ID:
+                    add_merge(job.bpe, job.pair[2 * place], job.pair[2 * place + 1], place)
+        from_ = job.last
+        team_barrier(n_threads)
+    space_free(&space)
+
+
+cdef int bpe_learn_order(
+    Bpe* bpe, const uint32_t* order, uint32_t n, int n_threads
+) noexcept nogil:
+    cdef Learning job
+    cdef uint32_t* count
+    cdef uint32_t i, longest = 0
     if n >= NO_PRIORITY or bpe.vocab.n > MAX_VOCAB:
         return BAD_ARGUMENT
     if reserve_merges(bpe, n) < 0:
         return NO_MEMORY
-    place = <uint32_t*>malloc((<size_t>bpe.vocab.n + 1) * sizeof(uint32_t))
-    if place is NULL:
-        return NO_MEMORY
-    for i in range(bpe.vocab.n):
-        place[i] = NO_PRIORITY
+    memset(&job, 0, sizeof(Learning))
     for i in range(n):
         if order[i] >= bpe.vocab.n:
-            free(place)
             return BAD_ARGUMENT
-        place[order[i]] = i
-        bpe.made[i] = order[i]
+    job.bpe = bpe
+    job.order = order
+    job.n = n
+    job.status = OK
     for i in range(n):
-        id = order[i]
-        start = bpe.vocab.offset[id]
-        length = bpe.vocab.offset[id + 1] - start
-        note_adjacent(bpe, id)
-        if length < 2:
+        longest = max(longest, <uint32_t>length_at(&job, i))
+    # `place`, `by_length` and `pair` are one block; the counts of each length are another.
+    job.place = <uint32_t*>malloc((<size_t>bpe.vocab.n + 3 * <size_t>n + 1) * sizeof(uint32_t))
+    count = <uint32_t*>calloc(<size_t>longest + 2, sizeof(uint32_t))
+    if job.place is NULL or count is NULL:
+        free(job.place)
+        free(count)
+        return NO_MEMORY
+    job.by_length = job.place + bpe.vocab.n
+    job.pair = job.by_length + n
+    for i in range(bpe.vocab.n):
+        job.place[i] = NO_PRIORITY
+    for i in range(n):
+        job.place[order[i]] = i
+        bpe.made[i] = order[i]
+        note_adjacent(bpe, order[i])
+        count[length_at(&job, i) + 1] += 1
+    for i in range(longest + 1):
+        count[i + 1] += count[i]
+    for i in range(n):
+        job.by_length[count[length_at(&job, i)]] = i
+        count[length_at(&job, i)] += 1
+    free(count)
+    # What stands for unknown characters may be merged as well, whose length says nothing.
+    if bpe.by_char or bpe.unknown != NO_ID:
+        learn_in_order(&job)
+    else:
+        run_team(learn_lengths, &job, n_threads if n > WORTH_A_TEAM else 1)
+    free(job.place)
+    return job.status
+
+
+cdef void learn_in_order(Learning* job) noexcept nogil:
+    cdef MergeSpace space
+    cdef uint32_t i
+    memset(&space, 0, sizeof(MergeSpace))
+    for i in range(job.n):
+        if length_at(job, i) < 2:
             continue
-        # Merge by what is known so far, which is all that comes before this token ...
-        if length <= MAX_LINEAR:
-            symbols = symbol
-            count = first_symbols(bpe, bpe.vocab.blob + start, length, symbols)
-            if count > 1 and not bpe.by_char and count == length:
-                count = merge_linear(bpe, symbols, count, bpe.vocab.blob + start)
-            elif count > 1:
-                count = merge_linear(bpe, symbols, count, NULL)
-        else:
-            status = space_reserve(&space, length)
-            if status < 0:
-                break
-            symbols = space.symbol
-            count = first_symbols(bpe, bpe.vocab.blob + start, length, symbols)
-            if count > 1:
-                count = merge_heap(bpe, &space, count)
-        # ... and, if that does not suffice, by the bytes, against the whole vocabulary.
-        if count > 2 and count <= MAX_RESOLVED:
-            count = merge_by_bytes(bpe, place, symbols, count)
-        if count == 2:
-            add_merge(bpe, symbols[0], symbols[1], i)
+        job.status = learn_token(job, &space, i)
+        if job.status < 0:
+            break
+        if job.pair[2 * i] != NO_ID:
+            add_merge(job.bpe, job.pair[2 * i], job.pair[2 * i + 1], i)
     space_free(&space)
-    free(place)
-    return status
 
 
 cdef Py_ssize_t merge_by_bytes(
@@ -417,7 +531,7 @@ cdef Py_ssize_t merge_by_bytes(
 
 cdef void bpe_free(Bpe* bpe) noexcept nogil:
     vocab_free(&bpe.vocab)
-    free(bpe.pair)
+    rl_pages_free(bpe.pair, (bpe.pair_mask + 1) * sizeof(uint64_t))
     free(bpe.made)
     free(bpe.byte_pair)
     free(bpe.adjacent)

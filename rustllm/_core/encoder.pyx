@@ -371,7 +371,7 @@ cdef class Encoder:
         cdef const uint8_t* mark = NULL
         cdef const uint8_t* data = blob
         cdef uint32_t id
-        cdef int status
+        cdef int status, threads
         memset(&self.coder, 0, sizeof(Coder))
         if (order is None) == (merges is None):
             raise ValueError("give either order or merges")
@@ -429,11 +429,12 @@ cdef class Encoder:
                 if bytes_.data[i] != NO_ID and bytes_.data[i] >= n:
                     raise ValueError(f"id {bytes_.data[i]} is outside the vocabulary")
                 self.coder.bpe.fallback[i] = bytes_.data[i]
+        threads = processors()
         with nogil:
             status = vocab_init(&self.coder.bpe.vocab, data, starts.data, n, self.listed)
             if status >= 0:
                 if order is not None:
-                    status = bpe_learn_order(&self.coder.bpe, rule.data, rule.n)
+                    status = bpe_learn_order(&self.coder.bpe, rule.data, rule.n, threads)
                 else:
                     status = bpe_learn_merges(&self.coder.bpe, rule.data, rule.n // 3)
         check(status, "the vocabulary is too large")

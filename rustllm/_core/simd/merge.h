@@ -27,7 +27,7 @@ typedef uint32_t (*rl_least_word)(const uint32_t *, int);
 
 static inline __attribute__((always_inline)) int rl_merge_with(
     rl_least_word least, const uint64_t *pair, uint64_t mask, int shift, const uint32_t *made,
-    uint32_t *symbol, int n, const uint32_t *byte_pair, const uint8_t *text
+    uint32_t *symbol, int n, const uint32_t *byte_pair, const uint8_t *text, uint32_t limit
 ) {
     uint32_t place[RL_MAX_LINEAR + 16];
     uint8_t before[RL_MAX_LINEAR + 1], after[RL_MAX_LINEAR + 1];
@@ -45,7 +45,7 @@ static inline __attribute__((always_inline)) int rl_merge_with(
     for (;;) {
         const uint32_t best = least(place, n - 1);
         int at, gone, next;
-        if (best == ~0u) break;
+        if (best >> 7 >= limit) break;
         at = (int)(best & 127);
         gone = after[at];
         next = after[gone];
@@ -70,9 +70,9 @@ static inline __attribute__((always_inline)) int rl_merge_with(
 
 #define RL_MERGE_ARGUMENTS \
     const uint64_t *pair, uint64_t mask, int shift, const uint32_t *made, uint32_t *symbol, int n, \
-        const uint32_t *byte_pair, const uint8_t *text
+        const uint32_t *byte_pair, const uint8_t *text, uint32_t limit
 #define RL_MERGE_BODY(least) \
-    return rl_merge_with(least, pair, mask, shift, made, symbol, n, byte_pair, text);
+    return rl_merge_with(least, pair, mask, shift, made, symbol, n, byte_pair, text, limit);
 
 static inline __attribute__((always_inline)) uint32_t rl_least_plain(const uint32_t *p, int n) {
     uint32_t a = ~0u;
@@ -125,17 +125,18 @@ static int rl_merge_neon(RL_MERGE_ARGUMENTS) { RL_MERGE_BODY(rl_least_neon) }
 #endif
 
 /* Merge n symbols, 2 to RL_MAX_LINEAR, in place; returns how many are left. With `text` the symbols
-   are its bytes, whose pairs have a table of their own. */
+   are its bytes, whose pairs have a table of their own. Only priorities below `limit`, which is at
+   most RL_NO_PRIORITY, are merged. */
 static inline int rl_merge_linear(int level, RL_MERGE_ARGUMENTS) {
 #if defined(__x86_64__)
     if (level == RL_AVX512)
-        return rl_merge_avx512(pair, mask, shift, made, symbol, n, byte_pair, text);
-    if (level == RL_AVX2) return rl_merge_avx2(pair, mask, shift, made, symbol, n, byte_pair, text);
+        return rl_merge_avx512(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
+    if (level == RL_AVX2) return rl_merge_avx2(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
 #elif defined(__aarch64__)
-    if (level == RL_NEON) return rl_merge_neon(pair, mask, shift, made, symbol, n, byte_pair, text);
+    if (level == RL_NEON) return rl_merge_neon(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
 #endif
     (void)level;
-    return rl_merge_plain(pair, mask, shift, made, symbol, n, byte_pair, text);
+    return rl_merge_plain(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
 }
 
 #endif
