@@ -31,7 +31,7 @@ cdef extern from "pages.h" nogil:
 cdef enum:
     MAX_RESOLVED = 2048
     LEARNT_AT_ONCE = 64     # tokens that a thread takes at a time
-    WORTH_A_TEAM = 4096     # tokens from which more threads than one learn
+    WORTH_A_TEAM = 512      # tokens of one length that are learnt by several threads
 
 
 cdef Py_ssize_t first_symbols(
@@ -346,8 +346,9 @@ cdef struct Learning:
     uint32_t* by_length     # places in the order, shortest tokens first, by place among equals
     uint32_t* pair          # [n, 2] the two symbols of each place, or NO_ID
     uint32_t n
-    int next                # of by_length to take, atomically
-    uint32_t last           # end of those of the length at hand
+    uint32_t first          # of by_length: those of the length at hand ...
+    uint32_t last
+    int next                # ... and the one to take next, atomically
     int status
 
 
@@ -386,25 +387,47 @@ cdef inline Py_ssize_t length_at(const Learning* job, uint32_t place) noexcept n
     return job.bpe.vocab.offset[id + 1] - job.bpe.vocab.offset[id]
 
 
+cdef inline void add_learnt(Learning* job, uint32_t place) noexcept nogil:
+    if job.pair[2 * place] != NO_ID:
+        add_merge(job.bpe, job.pair[2 * place], job.pair[2 * place + 1], place)
+
+
+cdef void learn_few(Learning* job, MergeSpace* space) noexcept nogil:
+    # Go on to the next length with enough tokens for several threads; learn those before it.
+    cdef uint32_t i, first = job.last
+    cdef Py_ssize_t length
+    while first < job.n and job.status == OK:
+        length = length_at(job, job.by_length[first])
+        job.last = first + 1
+        while job.last < job.n and length_at(job, job.by_length[job.last]) == length:
+            job.last += 1
+        if length > 1 and job.last - first >= WORTH_A_TEAM:
+            break
+        for i in range(first, job.last if length > 1 else first):
+            if learn_token(job, space, job.by_length[i]) < 0:
+                job.status = NO_MEMORY
+                break
+            add_learnt(job, job.by_length[i])
+        first = job.last
+    job.first = first
+    job.next = <int>first
+
+
 cdef void learn_lengths(void* context, int thread, int n_threads) noexcept nogil:
     # One length after another: its tokens on all threads, then their merges on the first.
     cdef Learning* job = <Learning*>context
     cdef MergeSpace space
-    cdef uint32_t from_ = 0, i, place
+    cdef uint32_t i
     cdef int at
     memset(&space, 0, sizeof(MergeSpace))
-    while from_ < job.n and length_at(job, job.by_length[from_]) < 2:
-        from_ += 1
-    while from_ < job.n:
+    while True:
         if thread == 0:
-            i = from_
-            while i < job.n and (
-                length_at(job, job.by_length[i]) == length_at(job, job.by_length[from_])
-            ):
-                i += 1
-            job.last = i
-            rl_store(&job.next, <int>from_)
+            for i in range(job.first, job.last):
+                add_learnt(job, job.by_length[i])
+            learn_few(job, &space)
         team_barrier(n_threads)
+        if job.first == job.n or rl_load(&job.status) < 0:
+            break
         while True:
             at = rl_fetch_add(&job.next, LEARNT_AT_ONCE)
             if at >= <int>job.last:
@@ -413,15 +436,6 @@ cdef void learn_lengths(void* context, int thread, int n_threads) noexcept nogil
                 if learn_token(job, &space, job.by_length[i]) < 0:
                     rl_store(&job.status, NO_MEMORY)
                     break
-        team_barrier(n_threads)
-        if rl_load(&job.status) < 0:
-            break
-        if thread == 0:
-            for i in range(from_, job.last):
-                place = job.by_length[i]
-                if job.pair[2 * place] != NO_ID:
-                    add_merge(job.bpe, job.pair[2 * place], job.pair[2 * place + 1], place)
-        from_ = job.last
         team_barrier(n_threads)
     space_free(&space)
 
@@ -472,7 +486,7 @@ cdef int bpe_learn_order(
     if bpe.by_char or bpe.unknown != NO_ID:
         learn_in_order(&job)
     else:
-        run_team(learn_lengths, &job, n_threads if n > WORTH_A_TEAM else 1)
+        run_team(learn_lengths, &job, n_threads if n >= WORTH_A_TEAM else 1)
     free(job.place)
     return job.status
 
@@ -482,13 +496,11 @@ cdef void learn_in_order(Learning* job) noexcept nogil:
     cdef uint32_t i
     memset(&space, 0, sizeof(MergeSpace))
     for i in range(job.n):
-        if length_at(job, i) < 2:
-            continue
-        job.status = learn_token(job, &space, i)
-        if job.status < 0:
-            break
-        if job.pair[2 * i] != NO_ID:
-            add_merge(job.bpe, job.pair[2 * i], job.pair[2 * i + 1], i)
+        if length_at(job, i) > 1:
+            job.status = learn_token(job, &space, i)
+            if job.status < 0:
+                break
+            add_learnt(job, i)
     space_free(&space)
 
 
