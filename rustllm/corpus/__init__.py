@@ -7,11 +7,13 @@ a shuffled order, for training; `derive` and `merge` make corpora out of corpora
 """
 
 from rustllm.corpus.derive import derive, merge
+from rustllm.corpus.drawing import draw_stats
 from rustllm.corpus.driver import tokenize
 from rustllm.corpus.formats import FORMATS
-from rustllm.corpus.plan import Plan, make_plan
+from rustllm.corpus.plan import Plan, make_plan, tokenizer_fingerprint
 from rustllm.corpus.reader import Corpus, stats, verify
 from rustllm.corpus.samples import Samples
+from rustllm.corpus.table import export_table
 
 __all__ = [
     "FORMATS",
@@ -19,9 +21,12 @@ __all__ = [
     "Plan",
     "Samples",
     "derive",
+    "draw_stats",
+    "export_table",
     "make_plan",
     "merge",
     "stats",
     "tokenize",
+    "tokenizer_fingerprint",
     "verify",
 ]

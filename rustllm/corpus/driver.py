@@ -57,11 +57,11 @@ def tokenize(
     output : path
         Folder for the corpus; made if it is missing.
     tokenizer : Tokenizer
-    kind : {"text", "lines", "jsonl"}, optional
-        A document a file, a line, or a JSON record; by default JSON lines where the content is
-        that, else a file.
+    kind : {"text", "lines", "jsonl", "json", "csv", "tsv", "parquet", "arrow"}, optional
+        A document a file, a line, or a record; by default records where the content is that, else
+        a file.
     field : str
-        Name of the text in a record.
+        Name of the text in a record: a key, or a column.
     format : {"bin", "npy", "megatron"}
     end_token : int, str or None
         Id or special token to put after every document; "auto" takes the tokenizer's own

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["Input", "Plan", "Unit", "make_plan", "tokenizer_fingerprint"]
 
 VERSION = 1
-KINDS = ("text", "lines", "jsonl")
+KINDS = ("text", "lines", "jsonl", "json", "csv", "tsv", "parquet", "arrow")
+# Told by the content; what is neither is one text.
+_FOUND = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
+# Units of these may begin at any line.
+_BY_LINE = ("lines", "jsonl")
 _SAMPLE = 1 << 16
 
 
@@ -49,7 +53,7 @@ class Input:
 class Unit:
     """Work that is done and committed as one: the lines of an input that begin in a byte range.
 
-    A unit of a compressed file, or of kind "text", is the whole file.
+    A unit of a compressed file, of a table or of kind "text" is the whole file.
     """
 
     index: int
@@ -222,10 +226,10 @@ def _look_at(path: Path, kind: str | None) -> tuple[Input, bool]:
         raise FileAccessError(error.strerror or str(error), path=path, errno=error.errno) from error
     found = detect_format(path)
     if kind is None:
-        kind = "jsonl" if found.kind == "jsonl" else "text"
+        kind = found.kind if found.kind in _FOUND else "text"
     sample = hashlib.sha256(head + tail).hexdigest()
     item = Input(os.fspath(path), kind, status.st_size, status.st_mtime_ns, sample)
-    return item, kind == "text" or found.compression is not None
+    return item, kind not in _BY_LINE or found.compression is not None
 
 
 def _end_id(tokenizer: Tokenizer[Any], end_token: int | str | None) -> int | None:

@@ -123,6 +123,9 @@ class UnitRunner:
             except FileFormatError as error:
                 yield 0, error
             return
+        if item.kind not in ("lines", "jsonl"):
+            yield from self._records(item)
+            return
         for offset, line in _lines(item, unit):
             if not line.strip():
                 continue
@@ -130,6 +133,28 @@ class UnitRunner:
                 yield offset, self._document_of(line, item, offset)
             except RustLLMError as error:
                 yield offset, error
+
+    def _records(self, item: Input) -> Iterator[tuple[int, str | RustLLMError]]:
+        """Yield the texts of a table's rows, under the number of the row."""
+        name = self.options["field"]
+        row = -1
+        try:
+            for row, record in enumerate(_rows(item, name)):
+                value = record.get(name) if isinstance(record, dict) else None
+                if isinstance(value, str):
+                    yield row, value
+                else:
+                    yield (
+                        row,
+                        FileFormatError(
+                            f"the record has no text under {name!r}",
+                            path=item.path,
+                            key=name,
+                            row=row,
+                        ),
+                    )
+        except FileFormatError as error:  # nothing can be read behind it
+            yield row + 1, error
 
     def _document_of(self, line: bytes, item: Input, offset: int) -> str:
         where: dict[str, Any] = {"path": item.path, "offset": offset}
@@ -147,6 +172,16 @@ class UnitRunner:
         if not isinstance(value, str):
             raise FileFormatError(f"the record has no text under {name!r}", key=name, **where)
         return value
+
+
+def _rows(item: Input, name: str) -> Iterator[Any]:
+    from rustllm.loaders.detect import FileFormat
+    from rustllm.loaders.opening import TableFile
+    from rustllm.loaders.records import stream_records
+
+    if item.kind in ("parquet", "arrow"):
+        return TableFile(item.path, FileFormat(item.kind)).records(columns=[name])
+    return stream_records(item.path, item.kind)
 
 
 def _lines(item: Input, unit: Unit) -> Iterator[tuple[int, bytes]]:

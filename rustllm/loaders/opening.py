@@ -178,6 +178,8 @@ class TableFile(Loader):
                     for i in range(reader.num_record_batches):
                         batch = reader.get_batch(i)
                         yield from (batch.select(columns) if columns else batch).to_pylist()
+        except KeyError as error:
+            raise FileFormatError(f"no such column: {error}", path=self.path) from None
         except pa.ArrowInvalid as error:
             raise FileFormatError(str(error), path=self.path) from None
         except OSError as error:

@@ -57,3 +57,29 @@ def test_mistakes_have_their_status(tmp_path, source, capsys):
     (tmp_path / "out/tokens.bin").write_bytes(b"changed")
     assert main(["corpus", "verify", out]) == 4
     assert "tokens.bin" in capsys.readouterr().err
+
+
+def test_a_corpus_is_derived_merged_inspected_and_exported(tmp_path, source, capsys):
+    out = str(tmp_path / "out")
+    assert main(["corpus", "tokenize", str(source), "-o", out]) == 0
+    assert main(["corpus", "inspect", out]) == 0
+    assert "options format           bin" in capsys.readouterr().out
+    assert main(["corpus", "inspect", out, "--document", "1"]) == 0
+    assert capsys.readouterr().out == "99 100 101 256\n"
+    assert main(["corpus", "inspect", out, "--document", "1", "--text"]) == 0
+    assert capsys.readouterr().out == "cde<end>\n"
+    halves = ["--split", "a=0.5", "--split", "b=0.5"]
+    assert main(["corpus", "derive", out, "-o", str(tmp_path / "s"), *halves]) == 0
+    assert [line[:14] for line in capsys.readouterr().out.splitlines()] == [
+        "a: 1 documents", "b: 1 documents",
+    ]  # fmt: skip
+    parts = [str(tmp_path / "s" / name) for name in "ab"]
+    assert main(["corpus", "merge", *parts, "-o", str(tmp_path / "m"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == 2
+    packed = ["-o", str(tmp_path / "p"), "--window", "3", "--json"]
+    assert main(["corpus", "derive", out, *packed]) == 0
+    assert json.loads(capsys.readouterr().out)["corpora"][""]["tokens"] == 6
+    assert main(["corpus", "derive", out, "-o", str(tmp_path / "x"), "--split", "a"]) == 2
+    assert "no split" in capsys.readouterr().err
+    assert main(["corpus", "merge", out]) == 2
+    assert "--output" in capsys.readouterr().err
