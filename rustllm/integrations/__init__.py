@@ -5,15 +5,16 @@ only decides where a unit is done: whichever does them, and whatever it does twi
 way, the corpus has the same bytes. The folder must be the same for all machines, as on a shared
 file system.
 
-===========  ====================================  ======================
-module       engine                                extra
-===========  ====================================  ======================
-``ray``      Ray tasks, Ray Data                   ``rustllm[ray]``
-``hf``       ``datasets.Dataset.map``              ``rustllm[hf]``
-``dask``     Dask futures                          ``rustllm[dask]``
-``spark``    Spark, through ``mapInArrow``         ``rustllm[spark]``
-``torch``    PyTorch data sets over a corpus       ``rustllm[torch]``
-===========  ====================================  ======================
+================  ====================================  =========================
+module            engine                                extra
+================  ====================================  =========================
+``ray``           Ray tasks, Ray Data                   ``rustllm[ray]``
+``hf``            ``datasets.Dataset.map``              ``rustllm[hf]``
+``dask``          Dask futures                          ``rustllm[dask]``
+``spark``         Spark, through ``mapInArrow``         ``rustllm[spark]``
+``torch``         PyTorch data sets over a corpus       ``rustllm[torch]``
+``transformers``  tokenizers of Hugging Face models     ``rustllm[transformers]``
+================  ====================================  =========================
 
 Nothing here is imported by the rest of the library.
 """

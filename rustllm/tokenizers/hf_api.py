@@ -6,7 +6,7 @@ change each other's results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Literal
 
 from rustllm.errors import ArgumentError
@@ -151,11 +151,12 @@ class HfTokenizer:
 
     def encode(
         self,
-        sequence: str,
-        pair: str | None = None,
+        sequence: str | Sequence[str],
+        pair: str | Sequence[str] | None = None,
         is_pretokenized: bool = False,
         add_special_tokens: bool = True,
         *,
+        split_special_tokens: bool = False,
         max_length: int | None = None,
         stride: int = 0,
         strategy: Strategy = "longest_first",
@@ -170,11 +171,13 @@ class HfTokenizer:
 
         Parameters
         ----------
-        sequence, pair : str
+        sequence, pair : str, or sequence of str
         is_pretokenized : bool
-            Only False is possible.
+            The texts are sequences of words; offsets count from the start of each word.
         add_special_tokens : bool
             Put the tokens of the file's post-processor around the text.
+        split_special_tokens : bool
+            Special tokens that the text spells are text (``encode_special_tokens`` there).
         max_length : int, optional
             Truncate to this many tokens, those put around included.
         stride : int
@@ -193,11 +196,11 @@ class HfTokenizer:
         ArgumentError
             The text cannot be truncated that way.
         """
-        if is_pretokenized:
-            raise ArgumentError("pretokenized input is not taken", key="is_pretokenized")
-        rows = [self._pipeline.row(sequence)]
-        if pair is not None:
-            rows.append(self._pipeline.row(pair, sequence=1))
+        texts = [sequence] if pair is None else [sequence, pair]
+        refused = frozenset(self._pipeline.added.special) if split_special_tokens else frozenset()
+        rows = [
+            self._row(text, number, is_pretokenized, refused) for number, text in enumerate(texts)
+        ]
         variants = [rows]
         if max_length is not None:
             added = 0
@@ -211,6 +214,23 @@ class HfTokenizer:
             encoding._pad(pad_to, pad_direction, pad_id, pad_type_id, pad_token)
         return encoding
 
+    def _row(
+        self, text: str | Sequence[str], number: int, is_pretokenized: bool, refused: Set[str]
+    ) -> TokenRow:
+        if isinstance(text, str) == is_pretokenized:
+            raise ArgumentError(
+                "is_pretokenized takes sequences of words, and a text otherwise",
+                key="is_pretokenized",
+            )
+        if isinstance(text, str):
+            return self._pipeline.row(text, refused, number)
+        row = TokenRow()
+        for word, part in enumerate(text):
+            more = self._pipeline.row(part, refused, number)
+            more.words = [word] * len(more.ids)
+            row.extend(more)
+        return row
+
     def _finish(self, rows: list[TokenRow], add_special_tokens: bool) -> Encoding:
         rows = [row.slice(0, len(row.ids)) for row in rows]
         process = self._pipeline.post_processor
@@ -220,7 +240,7 @@ class HfTokenizer:
 
     def encode_batch(
         self,
-        input: Iterable[str | tuple[str, str]],
+        input: Iterable[Any],
         is_pretokenized: bool = False,
         add_special_tokens: bool = True,
         *,
@@ -235,7 +255,7 @@ class HfTokenizer:
         """Encode texts or pairs; with `padding`, all to the length of the longest."""
         encodings = []
         for item in input:
-            text, pair = (item, None) if isinstance(item, str) else item
+            text, pair = _pair_of(item, is_pretokenized)
             encodings.append(
                 self.encode(text, pair, is_pretokenized, add_special_tokens, **truncation)
             )
@@ -297,6 +317,17 @@ class HfTokenizer:
         import json
 
         return json.dumps(self._pipeline.content, ensure_ascii=False, indent=2 if pretty else None)
+
+
+def _pair_of(item: Any, is_pretokenized: bool) -> tuple[Any, Any]:
+    """A text and its pair, if it has one, from an item of a batch."""
+    if isinstance(item, str) or (is_pretokenized and (not item or isinstance(item[0], str))):
+        return item, None
+    if len(item) == 1:
+        return item[0], None
+    if len(item) != 2:
+        raise ArgumentError(f"an item is a text or a pair of texts, not {len(item)}", key="input")
+    return item[0], item[1]
 
 
 def _truncate(

@@ -243,11 +243,26 @@ class Pipeline:
 
 
 def resolve_ids(tokens: list[AddedToken], vocab: Mapping[str, int]) -> list[AddedToken]:
-    """Give a token that is in the model's vocabulary too its id there, and drop repetitions."""
+    """Give each token the id that ``tokenizers`` gives it, and drop repetitions.
+
+    That is its id in the model's vocabulary if it is there, and otherwise the next free one,
+    whatever the file says; in the files that ``tokenizers`` writes both are the same.
+    """
     found: dict[str, AddedToken] = {}
     ids: dict[int, str] = {}
+    size = len(vocab)
+    highest = -1
     for token in tokens:
-        id = vocab.get(token.content, token.id)
+        if not token.content:
+            id = token.id
+        elif token.content in vocab:
+            id = vocab[token.content]
+        elif token.content in found:
+            continue
+        else:
+            id = max(highest + 1, size)
+        if token.content:
+            highest = max(highest, id)
         if id != token.id:
             token = AddedToken(
                 id,

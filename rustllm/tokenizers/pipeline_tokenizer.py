@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from rustllm._core.encoder import Encoder
 from rustllm._core.specials import SpecialMatcher
 from rustllm.errors import (
     ArgumentError,
@@ -194,6 +196,7 @@ class PipelineTokenizer(_FromJson, Tokenizer[Token]):
         import numpy as np
 
         parts: list[Any] = []
+        encoder = self._bare_encoder
         for part in self.pipeline.added.cut(TracedText.of(text, traced=False), refused):
             if isinstance(part, TracedText):
                 stretch = part.text
@@ -201,10 +204,20 @@ class PipelineTokenizer(_FromJson, Tokenizer[Token]):
                     fast.prefix == "always" or (fast.prefix == "first" and part.at_start)
                 ) and not stretch.startswith((" ", "▁") if self._by_mark else " "):
                     stretch = f" {stretch}"
-                parts.append(fast.encoder.encode(stretch))
+                parts.append(encoder.encode(stretch))
             else:
                 parts.append(np.array([part[0].id], np.uint32))
         return np.concatenate(parts) if parts else np.empty(0, np.uint32)
+
+    @cached_property
+    def _bare_encoder(self) -> Any:
+        """The encoder for text that is normalized already: it puts no space in front itself."""
+        assert self._fast is not None
+        encoder = self._fast.encoder
+        if not encoder.parts["prefix"]:
+            return encoder
+        parts = {**encoder.parts, "prefix": 0}
+        return Encoder(encoder.tables()[0], parts.pop("offsets"), **parts)
 
     def _word_ids(self, text: str, refused: frozenset[str]) -> Any:
         """Ids by the compiled encoder of a model that is not BPE, if there is one."""

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -579,3 +580,37 @@ def test_a_string_for_disallowed_special_is_refused():
     tokenizer = from_bytes(json.dumps(component_file(normalizer={"type": "NFC"})).encode())
     with pytest.raises((ArgumentError, TypeError)):
         tokenizer.encode("x", disallowed_special="x")
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["llama2", "mistral03", "gpt2"])
+def test_added_tokens_in_normalized_text_are_those_of_tokenizers(name, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    content = json.loads(model_path(name).read_text(encoding="utf-8"))
+    first = 1 + max(
+        *content["model"]["vocab"].values(), *(t["id"] for t in content["added_tokens"])
+    )
+    for i, text in enumerate(["<new>", "two words", "quux"]):
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": False}
+        content["added_tokens"].append(
+            {"id": first + i, "content": text, "normalized": True, **flags}
+        )
+    source = json.dumps(content)
+    mine, peer = from_bytes(source.encode()), tokenizers.Tokenizer.from_str(source)
+    rng = random.Random(0)
+    for _ in range(200):
+        text = "".join(rng.choices(["<new>", "two words", "quux", " ", "a", "é", "▁", "x y"], k=6))
+        assert mine.encode(text) == peer.encode(text, add_special_tokens=False).ids, text
+
+
+def test_ids_of_added_tokens_are_those_that_tokenizers_gives():
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "special": False}
+    for ids in ([50, 60, 70], [0, 1, 2], [70, 60, 50]):
+        content = component_file()
+        in_vocab = next(iter(content["model"]["vocab"]))
+        for id, text in zip(ids, ["<x>", in_vocab, "<y>"]):
+            added = {"id": id, "content": text, "normalized": False, **flags}
+            content["added_tokens"].append(added)
+        mine = from_bytes(json.dumps(content).encode())
+        text = f"<y>{in_vocab}<x>"
+        assert mine.encode(text) == peer_of(content).encode(text).ids
