@@ -31,7 +31,7 @@ class ByteBpe:
     ranks : list of int or None
         Ids in the order of their ranks.
     pattern : str or None
-        Name of the splitter; None for text that is not cut.
+        Name of the splitter, or an expression that has none; None for text that is not cut.
     whole : bool
         A pretoken that is a token is not merged.
     special, added : dict of str to int
@@ -130,7 +130,7 @@ def byte_bpe_of(tokenizer: Any) -> ByteBpe:
         tokens,
         None if order is not None else [tuple(m) for m in np.asarray(merges).tolist()],
         None if order is None else np.asarray(order).tolist(),
-        NAMES[parts["pattern"]] if parts["pattern"] >= 0 else None,
+        NAMES[parts["pattern"]] if parts["pattern"] >= 0 else parts.get("expression"),
         bool(parts["whole"]),
         dict(tokenizer.special_tokens),
         dict(tokenizer.added_tokens),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rustllm._core.split import EXPRESSIONS, NAMES
-from rustllm.errors import ArgumentError, UnsupportedError
+from rustllm.errors import ArgumentError
 from rustllm.tokenizers.bpe import BpeTokenizer
 from rustllm.tokenizers.tiktoken_format import encoder_from_ranks
 
@@ -60,7 +60,8 @@ class Encoding(BpeTokenizer):
     ----------
     name : str
     pat_str : str
-        Expression that cuts pretokens, or the name of a built-in pattern.
+        Expression that cuts pretokens, or the name of a built-in pattern. Any other expression than
+        the built-in ones takes the ``regex`` package, and its time.
     mergeable_ranks : mapping of bytes to int
     special_tokens : mapping of str to int
     explicit_n_vocab : int, optional
@@ -68,10 +69,10 @@ class Encoding(BpeTokenizer):
 
     Raises
     ------
-    UnsupportedError
-        The expression is none of those built in.
+    MissingDependencyError
+        The expression is none of those built in, and the ``regex`` package is not installed.
     ArgumentError
-        Two tokens share an id, or `explicit_n_vocab` does not agree.
+        The expression is not one, two tokens share an id, or `explicit_n_vocab` does not agree.
 
     Examples
     --------
@@ -92,12 +93,6 @@ class Encoding(BpeTokenizer):
         explicit_n_vocab: int | None = None,
     ) -> None:
         pattern = pat_str if pat_str in EXPRESSIONS else pattern_of_expression(pat_str)
-        if pattern is None:
-            raise UnsupportedError(
-                "this expression is not one of those built in",
-                key=pat_str,
-                hint=f"named patterns are {', '.join(EXPRESSIONS)}",
-            )
         ordered = sorted(mergeable_ranks.items(), key=lambda item: item[1])
         ids = np.array([rank for _, rank in ordered], dtype=np.int64)
         if len(ids) and (ids[0] < 0 or (np.diff(ids) == 0).any()):
@@ -109,7 +104,11 @@ class Encoding(BpeTokenizer):
         ends = np.zeros(len(lengths) + 1, dtype=np.uint32)
         np.cumsum(lengths, out=ends[1:])
         ranks = b"".join(token for token, _ in ordered), ends, ids.astype(np.uint32)
-        encoder = encoder_from_ranks(ranks, special_tokens, pattern)
+        encoder: Any = encoder_from_ranks(ranks, special_tokens, pattern)
+        if pattern is None:
+            from rustllm.tokenizers.expression_encoder import ExpressionEncoder
+
+            encoder = ExpressionEncoder(encoder, pat_str)
         super().__init__(encoder, name=name, special_tokens=special_tokens)
         if explicit_n_vocab is not None:
             count = len(mergeable_ranks) + len(special_tokens)
@@ -132,7 +131,9 @@ class Encoding(BpeTokenizer):
 
     @property
     def _pat_str(self) -> str:
-        return EXPRESSIONS[NAMES[self._encoder.parts["pattern"]]][0]
+        parts = self._encoder.parts
+        expression: str | None = parts.get("expression")
+        return expression or EXPRESSIONS[NAMES[parts["pattern"]]][0]
 
     def save(self, path: PathLikeStr) -> None:
         """Write the ranks to `path` as tiktoken's files hold them.

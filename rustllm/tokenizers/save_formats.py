@@ -84,7 +84,7 @@ def tokenizer_json_of(bpe: ByteBpe) -> dict[str, Any]:
             "behavior": "Isolated",
             "invert": False,
         }
-        for expression in (EXPRESSIONS[bpe.pattern] if bpe.pattern is not None else ())
+        for expression in _expressions(bpe)
     ]
     return {
         "version": "1.0",
@@ -121,9 +121,16 @@ def tokenizer_json_of(bpe: ByteBpe) -> dict[str, Any]:
     }
 
 
+def _expressions(bpe: ByteBpe) -> tuple[str, ...]:
+    return () if bpe.pattern is None else EXPRESSIONS.get(bpe.pattern, (bpe.pattern,))
+
+
 def _is_pretoken(bpe: ByteBpe, text: str) -> bool:
-    if bpe.pattern is None or any(char not in CHAR_TO_BYTE for char in text):
-        return bpe.pattern is None
+    """Whether `text` may be a pretoken; so it is taken to be where that is hard to tell."""
+    if bpe.pattern not in EXPRESSIONS:
+        return True
+    if any(char not in CHAR_TO_BYTE for char in text):
+        return False
     data = bytes(CHAR_TO_BYTE[char] for char in text)
     return len(pretoken_ends(pattern_id(bpe.pattern), data)) == 1
 
@@ -147,14 +154,15 @@ def save_tekken(bpe: ByteBpe, path: Path) -> None:
     n_special = len(bpe.tokens) - len(ranks)
     if ranks != list(range(n_special, len(bpe.tokens))):
         _refuse(bpe, "tekken", "special tokens come first there, and ranks follow without a gap")
-    if bpe.pattern is None or len(EXPRESSIONS[bpe.pattern]) > 1:
+    expressions = _expressions(bpe)
+    if len(expressions) != 1:
         _refuse(bpe, "tekken", "text is cut by one expression there")
     text_of = {id: text for text, id in bpe.special.items()}
     if sorted(text_of) != list(range(n_special)):
         _refuse(bpe, "tekken", "an id below the ranks is no special token")
     content = {
         "config": {
-            "pattern": EXPRESSIONS[bpe.pattern][0],
+            "pattern": expressions[0],
             "num_vocab_tokens": len(ranks),
             "default_vocab_size": len(bpe.tokens),
             "default_num_special_tokens": n_special,

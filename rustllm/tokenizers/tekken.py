@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any
 
-from rustllm.errors import FileFormatError, UnsupportedError
+from rustllm.errors import ArgumentError, FileFormatError
 from rustllm.tokenizers.bpe import BpeTokenizer
 from rustllm.tokenizers.components import Fields
 from rustllm.tokenizers.patterns import known_pattern
@@ -32,8 +32,8 @@ def tokenizer_from_tekken(content: dict[str, Any], name: str = "tekken") -> BpeT
     ------
     FileFormatError
         A field is missing or wrong, ranks are not in order, or a byte has no token.
-    UnsupportedError
-        The splitting pattern is not built in.
+    MissingDependencyError
+        The splitting pattern is not built in, and the ``regex`` package is not installed.
     """
     import numpy as np
 
@@ -45,8 +45,6 @@ def tokenizer_from_tekken(content: dict[str, Any], name: str = "tekken") -> BpeT
     size: int = config.take("default_vocab_size", int)
     n_special: int = config.take("default_num_special_tokens", int)
     splitter = known_pattern(pattern)
-    if splitter is None:
-        raise UnsupportedError(f"the pattern {pattern!r} is not built in", key="pattern")
     if not 0 <= n_special <= size <= _MOST_IDS:
         raise FileFormatError(f"{n_special} special tokens of {size}", key="default_vocab_size")
     special = _special_tokens(content, n_special)
@@ -68,13 +66,20 @@ def tokenizer_from_tekken(content: dict[str, Any], name: str = "tekken") -> BpeT
         raise FileFormatError("a token stands twice", key="vocab")
     offsets = np.zeros(len(tokens) + 1, np.uint32)
     np.cumsum([len(token) for token in tokens], out=offsets[1:])
-    encoder = Encoder(
+    encoder: Any = Encoder(
         b"".join(tokens),
         offsets,
         order=np.arange(n_special, len(tokens), dtype=np.uint32),
-        pattern=pattern_id(splitter),
+        pattern=-1 if splitter is None else pattern_id(splitter),
         whole=True,
     )
+    if splitter is None:
+        from rustllm.tokenizers.expression_encoder import ExpressionEncoder
+
+        try:
+            encoder = ExpressionEncoder(encoder, pattern)
+        except ArgumentError as error:
+            raise FileFormatError(str(error), key="pattern") from None
     ids = {text: id for id, text in enumerate(special)}
     return BpeTokenizer(
         encoder, name=name, special_tokens=ids, bos_id=ids.get("<s>"), eos_id=ids.get("</s>")

@@ -59,8 +59,10 @@ def write_ranks(tokens: Mapping[bytes, int]) -> bytes:
     return b"".join(b"%s %d\n" % (base64.b64encode(t), rank) for t, rank in ordered)
 
 
-def encoder_from_ranks(ranks: Ranks, special_tokens: Mapping[str, int], pattern: str) -> Encoder:
-    """Build the encoder of ranks, special tokens and the name of a pattern.
+def encoder_from_ranks(
+    ranks: Ranks, special_tokens: Mapping[str, int], pattern: str | None
+) -> Encoder:
+    """Build the encoder of ranks, special tokens and the name of a pattern; None does not cut text.
 
     Raises
     ------
@@ -91,5 +93,9 @@ def encoder_from_ranks(ranks: Ranks, special_tokens: Mapping[str, int], pattern:
     offsets = np.zeros(len(lengths) + 1, dtype=np.uint32)
     np.cumsum(lengths, out=offsets[1:])
     return Encoder(
-        blob + b"".join(after), offsets, order=order, pattern=pattern_id(pattern), whole=True
+        blob + b"".join(after),
+        offsets,
+        order=order,
+        pattern=-1 if pattern is None else pattern_id(pattern),
+        whole=True,
     )

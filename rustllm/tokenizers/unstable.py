@@ -39,11 +39,17 @@ def split_unstable(tokenizer: BpeTokenizer, ids: list[int], tail: str) -> tuple[
     if not tail:
         return ids, b""
     parts = tokenizer._encoder.parts
-    if parts["pattern"] < 0:
-        raise UnsupportedError(f"{tokenizer.name} does not cut text into pretokens")
     data = utf8(tail)
-    ends = [0, *pretoken_ends(parts["pattern"], data)]
-    n = len(tokenizer._encoder.encode_piece(data[ends[-2] :]))
+    if "expression" in parts:
+        last = tokenizer._encoder.last_pretoken(data)
+        if not last:
+            return ids, b""
+    elif parts["pattern"] < 0:
+        raise UnsupportedError(f"{tokenizer.name} does not cut text into pretokens")
+    else:
+        ends = [0, *pretoken_ends(parts["pattern"], data)]
+        last = data[ends[-2] :]
+    n = len(tokenizer._encoder.encode_piece(last))
 
     def is_space(id: int) -> bool:
         return not tokenizer.id_to_bytes(id).strip(_SPACES)
