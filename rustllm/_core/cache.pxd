@@ -63,6 +63,8 @@ cdef void workspace_free(Workspace* space) noexcept nogil
 cdef void workspace_teach(Workspace* space, const Workspace* other) noexcept nogil
 cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil
 cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil
+# Room for `n` bytes of space.text, keeping what is there.
+cdef int grow_text(Workspace* space, Py_ssize_t n) noexcept nogil
 cdef int reserve_plain(Workspace* space, Py_ssize_t n) noexcept nogil
 # Give memory back that an unusually long text took.
 cdef void workspace_trim(Workspace* space) noexcept nogil

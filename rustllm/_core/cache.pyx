@@ -88,6 +88,19 @@ cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil:
     return reserve_bytes(&space.text, &space.text_room, n)
 
 
+cdef int grow_text(Workspace* space, Py_ssize_t n) noexcept nogil:
+    cdef void* grown
+    if n <= space.text_room:
+        return OK
+    n = max(n, space.text_room + space.text_room // 2)
+    grown = realloc(space.text, n)
+    if grown is NULL:
+        return NO_MEMORY
+    space.text = <uint8_t*>grown
+    space.text_room = n
+    return OK
+
+
 cdef int reserve_plain(Workspace* space, Py_ssize_t n) noexcept nogil:
     return reserve_bytes(&space.plain, &space.plain_room, n)
 

@@ -35,6 +35,7 @@ cdef class Encoder:
     cdef readonly dict parts        # what the encoder was made of, for pickling
     cdef uint8_t* listed            # [n] 1 when text can give the id without naming a special token
     cdef void* spare[MAX_SPARE]     # workspaces not in use
+    cdef void* spelling             # [n + 1, 16] short tokens and their lengths, or NULL
     cdef void** ints                # [n] Python integers of ids, made when first listed
 
     cdef Workspace* take(self) noexcept nogil
@@ -46,5 +47,7 @@ cdef class Encoder:
     cdef object batch(
         self, object texts, SpecialMatcher accept, SpecialMatcher refuse, int threads, int kind
     )
-    cdef bytes decode_sequence(self, list ids)
-    cdef bytes join(self, const uint32_t* ids, Py_ssize_t n)
+    cdef Py_ssize_t spell(self, Workspace* space, object ids) except -1
+    cdef Py_ssize_t spell_list(self, Workspace* space, list ids) except -1
+    cdef int make_spellings(self) except -1
+    cdef Py_ssize_t join(self, Workspace* space, const uint32_t* ids, Py_ssize_t n) except -1

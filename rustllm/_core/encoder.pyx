@@ -30,7 +30,7 @@ from rustllm._core.bpe cimport (
 )
 from rustllm._core.cache cimport (
     ID_MASK, LONG_BITS, LONG_WORDS, MAX_ENDS, MAX_LONG_BYTES, SHORT_BITS, Key, LongEntry,
-    ShortEntry, reserve_out, reserve_plain, reserve_text, rl_make_keys, rl_take_hits,
+    ShortEntry, grow_text, reserve_out, reserve_plain, reserve_text, rl_make_keys, rl_take_hits,
     workspace_free, workspace_new, workspace_teach, workspace_trim,
 )
 from rustllm._core.dispatch cimport simd_level
@@ -45,6 +45,19 @@ from rustllm._core.vocab cimport (
 cdef extern from *:
     """
     #include <stdint.h>
+    /* An int that is an id: its value, or -1 for anything that cannot be one. */
+    static inline int64_t rl_small_int(PyObject *number) {
+        int overflow;
+        long long value;
+    #if !defined(PYPY_VERSION) && PY_VERSION_HEX >= 0x030C0000
+        if (PyUnstable_Long_IsCompact((PyLongObject *)number))
+            return (int64_t)PyUnstable_Long_CompactValue((PyLongObject *)number);
+    #elif !defined(PYPY_VERSION)
+        if (Py_SIZE(number) == 1) return (int64_t)((PyLongObject *)number)->ob_digit[0];
+    #endif
+        value = PyLong_AsLongLongAndOverflow(number, &overflow);
+        return overflow ? -1 : value;
+    }
     /* Nothing between the two lets another thread run, but where threads need no GIL. */
     #if PY_VERSION_HEX >= 0x030A0000 && !defined(Py_GIL_DISABLED) && !defined(PYPY_VERSION)
     #define rl_gc_disable() PyGC_Disable()
@@ -69,6 +82,7 @@ cdef extern from *:
         while (value < now && !__atomic_compare_exchange_n(place, &now, value, 0, __ATOMIC_RELAXED,
                                                            __ATOMIC_RELAXED)) {}
     }
+    static inline void *rl_read_pointer(void **slot) { return __atomic_load_n(slot, __ATOMIC_ACQUIRE); }
     static inline int rl_give(void **slot, void *value) {
         void *none = 0;
         return __atomic_compare_exchange_n(slot, &none, value, 0, __ATOMIC_RELEASE,
@@ -79,6 +93,8 @@ cdef extern from *:
     int rl_gc_enable() noexcept
     void rl_prefetch(const void* p) noexcept nogil
     void* rl_take(void** slot) nogil
+    void* rl_read_pointer(void** slot) noexcept nogil
+    int64_t rl_small_int(PyObject* number) noexcept
     bint rl_give(void** slot, void* value) nogil
     Py_ssize_t rl_add(Py_ssize_t* place, Py_ssize_t n) noexcept nogil
     int rl_read(int* place) noexcept nogil
@@ -98,6 +114,12 @@ cdef enum:
     PART = 1 << 18          # bytes of a part
     BATCH = 64              # pretokens looked up together
 
+cdef extern from "Python.h":
+    bint PyLong_CheckExact(PyObject* item) noexcept
+    PyObject* PyList_GET_ITEM(list items, Py_ssize_t i) noexcept
+    str PyUnicode_DecodeUTF8(const char* data, Py_ssize_t n, const char* errors)
+
+cdef object ndarray = np.ndarray
 cdef object empty = np.empty
 cdef object uint32 = np.dtype(np.uint32)
 cdef object int64 = np.dtype(np.int64)
@@ -455,6 +477,7 @@ cdef class Encoder:
                 Py_XDECREF(<PyObject*>self.ints[i])
         free(self.ints)
         free(self.listed)
+        free(self.spelling)
         for i in range(MAX_SPARE):
             workspace_free(<Workspace*>self.spare[i])
         bpe_free(&self.coder.bpe)
@@ -825,67 +848,129 @@ cdef class Encoder:
 
     def decode(self, ids):
         """Bytes that `ids` spell; KeyError with the first that is not in use."""
-        cdef Py_buffer view
-        if PyObject_CheckBuffer(ids):
-            array = np.asarray(ids)
-            if array.dtype.kind not in "iu":
-                raise TypeError(f"ids are integers, not {array.dtype}")
-            if array.size and (array.min() < 0 or array.max() > MAX_VOCAB):
-                raise KeyError(int(array[(array < 0) | (array > MAX_VOCAB)][0]))
-            array = np.ascontiguousarray(array, dtype=np.uint32)
-            PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
-            try:
-                return self.join(<const uint32_t*>view.buf, view.len // 4)
-            finally:
-                PyBuffer_Release(&view)
-        return self.decode_sequence(ids if type(ids) is list else list(ids))
-
-    cdef bytes decode_sequence(self, list ids):
-        cdef Py_ssize_t n = len(ids), i
-        cdef int64_t id
-        cdef uint32_t* numbers = <uint32_t*>malloc(n * sizeof(uint32_t) + 1)
-        if numbers is NULL:
+        cdef Workspace* space = self.take()
+        cdef Py_ssize_t n
+        if space is NULL:
             raise MemoryError
         try:
-            for i in range(n):
+            n = self.spell(space, ids)
+            return PyBytes_FromStringAndSize(<char*>space.text, n)
+        finally:
+            self.give(space)
+
+    def decode_text(self, ids, str errors):
+        """As `decode`, the bytes read as UTF-8 with the error handler `errors`."""
+        cdef Workspace* space = self.take()
+        cdef Py_ssize_t n
+        cdef bytes handler = errors.encode()
+        if space is NULL:
+            raise MemoryError
+        try:
+            n = self.spell(space, ids)
+            return PyUnicode_DecodeUTF8(<char*>space.text, n, handler)
+        finally:
+            self.give(space)
+
+    cdef Py_ssize_t spell(self, Workspace* space, object ids) except -1:
+        # Write what `ids` spell to space.text; returns how many bytes.
+        cdef Py_buffer view
+        if PyObject_CheckBuffer(ids):
+            array = ids if type(ids) is ndarray else np.asarray(ids)
+            if array.dtype != uint32:
+                if array.dtype.kind not in "iu":
+                    raise TypeError(f"ids are integers, not {array.dtype}")
+                if array.size and (array.min() < 0 or array.max() > MAX_VOCAB):
+                    raise KeyError(int(array[(array < 0) | (array > MAX_VOCAB)][0]))
+            array = np.ascontiguousarray(array, dtype=uint32)
+            PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
+            try:
+                return self.join(space, <const uint32_t*>view.buf, view.len // 4)
+            finally:
+                PyBuffer_Release(&view)
+        return self.spell_list(space, ids if type(ids) is list else list(ids))
+
+    cdef Py_ssize_t spell_list(self, Workspace* space, list ids) except -1:
+        cdef Py_ssize_t n = len(ids), i
+        cdef int64_t id
+        cdef uint32_t* numbers
+        cdef PyObject* item
+        space.n_out = 0
+        if reserve_out(space, n) < 0:
+            raise MemoryError
+        numbers = space.out
+        for i in range(n):
+            if i >= len(ids):
+                raise RuntimeError("the list of ids shrank while it was read")
+            if i + 8 < len(ids):
+                rl_prefetch(PyList_GET_ITEM(ids, i + 8))
+            item = PyList_GET_ITEM(ids, i)
+            if PyLong_CheckExact(item):
+                id = rl_small_int(item)
+                if id < 0 or id >= self.coder.bpe.vocab.n:
+                    raise KeyError(<object>item)
+            else:
                 try:
                     id = PyNumber_Index(ids[i])  # not int(): 1.5 is no id
                 except OverflowError:
                     raise KeyError(ids[i]) from None
                 if id < 0 or id >= self.coder.bpe.vocab.n:
                     raise KeyError(id)
-                numbers[i] = <uint32_t>id
-            return self.join(numbers, n)
-        finally:
-            free(numbers)
+            numbers[i] = <uint32_t>id
+        return self.join(space, numbers, n)
 
-    cdef bytes join(self, const uint32_t* ids, Py_ssize_t n):
-        cdef Py_ssize_t total = 0, i, used = 0
-        cdef uint32_t start, length
-        cdef const uint32_t* offset = self.coder.bpe.vocab.offset
-        cdef const uint8_t* blob = self.coder.bpe.vocab.blob
-        cdef Py_ssize_t size = self.coder.bpe.vocab.offset[self.coder.bpe.vocab.n]
-        cdef bytes result
-        cdef uint8_t* out
+    cdef int make_spellings(self) except -1:
+        # Most tokens are short: one entry of 16 bytes, of which the last is their length, is one
+        # load and one store. Made when first decoding, by whoever comes first.
+        cdef uint32_t n = self.coder.bpe.vocab.n, i, start, length
+        cdef uint8_t* table
+        if rl_read_pointer(&self.spelling) is not NULL:
+            return 0
+        table = <uint8_t*>calloc(<size_t>n + 1, 16)
+        if table is NULL:
+            raise MemoryError
         for i in range(n):
-            if ids[i] >= self.coder.bpe.vocab.n:
-                raise KeyError(ids[i])
-            length = offset[ids[i] + 1] - offset[ids[i]]
-            if length == 0:
-                raise KeyError(ids[i])
-            total += length
-        result = PyBytes_FromStringAndSize(NULL, total)
-        out = <uint8_t*>PyBytes_AS_STRING(result)
-        for i in range(n):
-            start = offset[ids[i]]
-            length = offset[ids[i] + 1] - start
-            # Most tokens are short: a fixed copy is one load and one store.
-            if length <= 16 and used + 16 <= total and start + 16 <= size:
-                memcpy(out + used, blob + start, 16)
+            start = self.coder.bpe.vocab.offset[i]
+            length = self.coder.bpe.vocab.offset[i + 1] - start
+            if length <= 15:
+                memcpy(table + 16 * <size_t>i, self.coder.bpe.vocab.blob + start, length)
+                table[16 * <size_t>i + 15] = <uint8_t>length
             else:
-                memcpy(out + used, blob + start, length)
+                table[16 * <size_t>i + 15] = 255
+        if not rl_give(&self.spelling, table):
+            free(table)
+        return 0
+
+    cdef Py_ssize_t join(self, Workspace* space, const uint32_t* ids, Py_ssize_t n) except -1:
+        cdef Py_ssize_t i, used = 0
+        cdef uint32_t start, n_vocab = self.coder.bpe.vocab.n
+        cdef Py_ssize_t length
+        cdef const uint32_t* offset = self.coder.bpe.vocab.offset
+        cdef const uint8_t* table
+        cdef const uint8_t* entry
+        self.make_spellings()
+        table = <const uint8_t*>self.spelling
+        # Sixteen bytes are written for every token, whatever its length.
+        if reserve_text(space, 16 * n + 16) < 0:
+            raise MemoryError
+        for i in range(n):
+            if ids[i] >= n_vocab:
+                raise KeyError(ids[i])
+            if i + 12 < n and ids[i + 12] < n_vocab:
+                rl_prefetch(table + 16 * <size_t>ids[i + 12])
+            entry = table + 16 * <size_t>ids[i]
+            length = entry[15]
+            if length - 1 < 15 and length:
+                memcpy(space.text + used, entry, 16)
+            elif length == 0:
+                raise KeyError(ids[i])
+            else:
+                start = offset[ids[i]]
+                length = offset[ids[i] + 1] - start
+                if grow_text(space, used + length + 16 * (n - i)) < 0:
+                    raise MemoryError
+                memcpy(space.text + used, self.coder.bpe.vocab.blob + start, length)
             used += length
-        return result
+        return used
 
 
 cdef int encode_range(

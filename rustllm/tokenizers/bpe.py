@@ -383,7 +383,10 @@ class BpeTokenizer(Tokenizer[Token]):
             raise self._unknown(error.args[0]) from None
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        return self.decode_bytes(ids).decode("utf-8", errors)
+        try:
+            return self._encoder.decode_text(ids, errors)
+        except KeyError as error:
+            raise self._unknown(error.args[0]) from None
 
     def id_to_bytes(self, id: int) -> bytes:
         try:
