@@ -62,6 +62,8 @@ cdef void workspace_free(Workspace* space) noexcept nogil
 # Let `space`, which knows nothing yet, know what `other` knows.
 cdef void workspace_teach(Workspace* space, const Workspace* other) noexcept nogil
 cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil
+# The same for what is only expected: an eighth more at once, or nothing.
+cdef int reserve_more(Workspace* space, Py_ssize_t more) noexcept nogil
 cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil
 # Room for `n` bytes of space.text, keeping what is there.
 cdef int grow_text(Workspace* space, Py_ssize_t n) noexcept nogil

@@ -10,12 +10,14 @@ from rustllm._core.status cimport NO_MEMORY, OK
 cdef extern from "pages.h" nogil:
     void* rl_pages_new(size_t n_bytes) noexcept
     void rl_pages_free(void* start, size_t n_bytes) noexcept
+    void rl_pages_prefer(void* start, size_t n_bytes) noexcept
 
 cdef size_t BLOCK_BYTES = (
     (<size_t>2 << SHORT_BITS) * sizeof(ShortEntry) + (<size_t>1 << LONG_BITS) * sizeof(LongEntry)
 )
 
 cdef enum:
+    LARGE_WORDS = 1 << 20   # ids from which large pages are asked for
     KEPT_BYTES = 8 << 20    # scratch buffers beyond this are given back after a call
 
 
@@ -67,9 +69,17 @@ cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil:
     grown = realloc(space.out, room * sizeof(uint32_t))
     if grown is NULL:
         return NO_MEMORY
+    if room > LARGE_WORDS:
+        rl_pages_prefer(<uint32_t*>grown + space.out_room, (room - space.out_room) * 4)
     space.out = <uint32_t*>grown
     space.out_room = room
     return OK
+
+
+cdef int reserve_more(Workspace* space, Py_ssize_t more) noexcept nogil:
+    if space.n_out + more <= space.out_room:
+        return OK
+    return reserve_out(space, more + more // 8)
 
 
 cdef int reserve_bytes(uint8_t** buffer, Py_ssize_t* room, Py_ssize_t n) noexcept nogil:

@@ -10,37 +10,33 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.long cimport PyLong_FromUnsignedLong
 from cpython.number cimport PyNumber_Index
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 import os
 
 import numpy as np
 
 from rustllm._core.bpe cimport (
-    bpe_encode, bpe_encode_ref, bpe_free, bpe_learn_merges, bpe_learn_order, bpe_merge,
-    is_adjacent,
+    bpe_encode, bpe_encode_ref, bpe_free, bpe_learn_merges, bpe_learn_order,
 )
 from rustllm._core.cache cimport (
-    ID_MASK, LONG_BITS, LONG_WORDS, MAX_ENDS, MAX_LONG_BYTES, SHORT_BITS, Key, LongEntry,
-    ShortEntry, grow_text, reserve_out, reserve_plain, reserve_text, rl_make_keys, rl_take_hits,
-    workspace_free, workspace_new, workspace_teach, workspace_trim,
+    grow_text, reserve_more, reserve_out, reserve_text, workspace_free, workspace_new,
+    workspace_teach, workspace_trim,
 )
-from rustllm._core.dispatch cimport simd_level
+from rustllm._core.coder cimport encode_range, encode_text
 from rustllm._core.specials cimport SpecialMatcher, Trie, trie_find
-from rustllm._core.split cimport N_PATTERNS, find_safe_cut, split_ends
+from rustllm._core.split cimport N_PATTERNS, find_safe_cut
 from rustllm._core.status cimport CANCELLED, NO_MEMORY, OK, OUT_OF_RANGE, check
 from rustllm._core.text cimport TextView, to_utf8, utf8_room, view_text
-from rustllm._core.vocab cimport (
-    MAX_VOCAB, NO_ID, hash_bytes, vocab_find, vocab_find_hashed, vocab_init,
-)
+from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_init
 
 cdef extern from *:
     """
@@ -82,7 +78,9 @@ cdef extern from *:
         while (value < now && !__atomic_compare_exchange_n(place, &now, value, 0, __ATOMIC_RELAXED,
                                                            __ATOMIC_RELAXED)) {}
     }
-    static inline void *rl_read_pointer(void **slot) { return __atomic_load_n(slot, __ATOMIC_ACQUIRE); }
+    static inline void *rl_read_pointer(void **slot) {
+        return __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+    }
     static inline int rl_give(void **slot, void *value) {
         void *none = 0;
         return __atomic_compare_exchange_n(slot, &none, value, 0, __ATOMIC_RELEASE,
@@ -110,9 +108,9 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     SHORT_TEXT = 256        # bytes up to which the GIL is kept
-    LONG_TEXT = 1 << 20     # bytes from which one text is encoded in parts, by several threads
+    LONG_TEXT = 1 << 20     # characters from which one text is encoded in parts, by several threads
     PART = 1 << 18          # bytes of a part
-    BATCH = 64              # pretokens looked up together
+    WINDOW = 1 << 21        # characters of a long text that are taken at a time
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(PyObject* item) noexcept
@@ -129,15 +127,6 @@ cdef enum:
     PER_THREAD = 1 << 15    # characters that are worth another thread
     WORTH_TEACHING = 1 << 18    # bytes that a thread has read, for another to start from its caches
     REFUSED = -100
-
-# A text of a batch, or a part of a long one, and where its ids are.
-cdef struct Item:
-    TextView view
-    Py_ssize_t at
-    Py_ssize_t stop
-    int worker
-    Py_ssize_t start
-    Py_ssize_t count
 
 cdef struct Job:
     const Coder* coder
@@ -260,10 +249,10 @@ cdef void share_out(Job* job, int threads) noexcept nogil:
         job.last[share] = at
 
 
-cdef int run_job(Encoder encoder, Job* job, int threads) except? -1:
+cdef int run_job(Encoder encoder, Job* job, int threads, const Workspace* wise) except? -1:
+    # `wise` is a workspace that new ones may learn from, or NULL.
     cdef Worker workers[MAX_THREADS]
     cdef int i, started = 1
-    cdef int wisest = 0
     threads = max(1, min(threads, MAX_THREADS, <int>min(job.n, <Py_ssize_t>MAX_THREADS)))
     job.refused = job.n
     job.grain = max(<Py_ssize_t>1, min(<Py_ssize_t>64, job.n // (threads * 32)))
@@ -275,12 +264,12 @@ cdef int run_job(Encoder encoder, Job* job, int threads) except? -1:
         job.n_workers = i + 1
         workers[i].job = job
         workers[i].index = i
-        if job.space[i].n_read > job.space[wisest].n_read:
-            wisest = i
+        if wise is NULL or job.space[i].n_read > wise.n_read:
+            wise = job.space[i]
     with nogil:
         for i in range(threads):
-            if job.space[i].n_read == 0 and job.space[wisest].n_read > WORTH_TEACHING:
-                workspace_teach(job.space[i], job.space[wisest])
+            if job.space[i].n_read == 0 and wise.n_read > WORTH_TEACHING:
+                workspace_teach(job.space[i], wise)
         while started < threads:
             if pthread_create(&workers[started].thread, NULL, work, &workers[started]) != 0:
                 break           # as many as the system grants
@@ -291,6 +280,20 @@ cdef int run_job(Encoder encoder, Job* job, int threads) except? -1:
     if job.status == CANCELLED and pending:
         raise pending.pop()
     return job.status
+
+
+cdef inline bint splits_pair(const TextView* view, Py_ssize_t at) noexcept nogil:
+    # Whether a surrogate pair lies over `at`.
+    cdef uint32_t high, low
+    if at >= view.length or view.kind < 2:
+        return False
+    if view.kind == 2:
+        high = (<const uint16_t*>view.data)[at - 1]
+        low = (<const uint16_t*>view.data)[at]
+    else:
+        high = (<const uint32_t*>view.data)[at - 1]
+        low = (<const uint32_t*>view.data)[at]
+    return high >> 10 == 0xD800 >> 10 and low >> 10 == 0xDC00 >> 10
 
 
 cdef int end_job(Encoder encoder, Job* job) except -1:
@@ -526,45 +529,52 @@ cdef class Encoder:
             PyList_SET_ITEM(result, i, number)
         return result
 
-    cdef const uint8_t* fetch(self, Workspace* space, object text, Py_ssize_t* n) except NULL:
-        # UTF-8 of `text`: its own memory when it is ASCII, else a copy in the workspace.
-        cdef TextView view
-        view_text(text, &view)
+    cdef const uint8_t* fetch(
+        self, Workspace* space, const TextView* view, Py_ssize_t* n
+    ) except NULL:
+        # UTF-8 of a text: its own memory when it is ASCII, else a copy in the workspace.
         if view.kind == 0:
             n[0] = view.length
             return <const uint8_t*>view.data
-        if reserve_text(space, utf8_room(&view)) < 0:
+        if reserve_text(space, utf8_room(view)) < 0:
             raise MemoryError
         if view.length > 1 << 14:
             with nogil:
-                n[0] = to_utf8(&view, space.text)
+                n[0] = to_utf8(view, space.text)
         else:
-            n[0] = to_utf8(&view, space.text)
+            n[0] = to_utf8(view, space.text)
         return space.text
 
     cdef object run(self, object text, SpecialMatcher accept, SpecialMatcher refuse, int kind):
         # kind 0: array, 1: list, 2: count. A refused token is returned as (id, position).
         cdef Workspace* space = self.take()
-        cdef const uint8_t* data
-        cdef Py_ssize_t n = 0, found, length
+        cdef const uint8_t* data = NULL
+        cdef TextView view
+        cdef Py_ssize_t n = 0, found = 0, length
         cdef uint32_t id = 0
         cdef int status
         if space is NULL:
             raise MemoryError
         try:
-            data = self.fetch(space, text, &n)
-            if refuse is not None:
-                found = trie_find(&refuse.trie, data, 0, n, &id, &length)
-                if found < n:
-                    return id, count_characters(data, found)
-            if n > LONG_TEXT and accept is None and self.coder.pattern >= 0:
-                status = self.encode_long_text(space, data, n)
-            elif n > SHORT_TEXT:
+            view_text(text, &view)
+            if view.length > LONG_TEXT and accept is None and self.coder.pattern >= 0:
+                status = self.encode_long_text(space, &view, refuse, &id, &found)
+                if status == REFUSED:
+                    return id, found
+                n = 0
+            else:
+                data = self.fetch(space, &view, &n)
+                if refuse is not None:
+                    found = trie_find(&refuse.trie, data, 0, n, &id, &length)
+                    if found < n:
+                        return id, count_characters(data, found)
+                status = OK
+            if n > SHORT_TEXT:
                 with nogil:
                     status = encode_text(
                         &self.coder, space, data, n, &accept.trie if accept is not None else NULL
                     )
-            else:
+            elif n:
                 # A microsecond or less: not worth giving the GIL up for.
                 status = encode_text(
                     &self.coder, space, data, n, &accept.trie if accept is not None else NULL
@@ -636,44 +646,103 @@ cdef class Encoder:
         finally:
             self.give(space)
 
-    cdef int encode_long_text(self, Workspace* space, const uint8_t* text, Py_ssize_t n) except -1:
-        # Parts between places where a pretoken starts whatever precedes it, by several threads.
-        cdef Py_ssize_t most = n // PART + 1, i
-        cdef Item* items = <Item*>malloc(most * sizeof(Item))
-        cdef Py_ssize_t at = 0, cut
-        cdef Job job
+    cdef int encode_long_text(
+        self, Workspace* space, const TextView* view, SpecialMatcher refuse, uint32_t* id,
+        Py_ssize_t* position
+    ) except? -1:
+        # A window of the text at a time, so that buffers are small and stay in the caches; what
+        # follows the last place to cut in one is the beginning of the next. REFUSED with the token
+        # and where it is if the text spells one of `refuse`.
+        cdef Item* items
+        cdef TextView part = view[0]
+        cdef Py_ssize_t taken = 0, held = 0, n, cut, found, length, width = max(1, view.kind)
+        cdef Py_ssize_t margin = 4096 + (refuse.n_nodes if refuse is not None else 0)
+        cdef const uint8_t* text
         cdef int status = OK
-        if items is NULL:
-            raise MemoryError
+        while taken < view.length or held:
+            # Of bytes that are UTF-8 already only the bounds move.
+            part.data = <const uint8_t*>view.data + taken * width
+            part.length = min(view.length - taken, <Py_ssize_t>WINDOW)
+            if splits_pair(view, taken + part.length):
+                part.length += 1
+            taken += part.length
+            if view.kind == 0:
+                text = <const uint8_t*>view.data + taken - part.length - held
+                n = held + part.length
+            else:
+                if grow_text(space, held + utf8_room(&part)) < 0:
+                    raise MemoryError
+                with nogil:
+                    n = held + to_utf8(&part, space.text + held)
+                text = space.text
+            if refuse is not None:
+                # What was looked at before is looked at again only as far as a token may reach.
+                found = max(held - margin, <Py_ssize_t>0)
+                found = trie_find(&refuse.trie, text, found, n, id, &length)
+                if found < n:
+                    position[0] = taken - count_characters(text + found, n - found)
+                    return REFUSED
+            cut = n
+            if taken < view.length:
+                cut = find_safe_cut(text, max(n - PART, <Py_ssize_t>0), n, PART)
+                if cut > n - margin:
+                    held = n
+                    continue
+            items = <Item*>malloc((cut // PART + 2) * sizeof(Item))
+            if items is NULL:
+                raise MemoryError
+            try:
+                status = self.encode_window(space, text, cut, n, items)
+            finally:
+                free(items)
+            if status < 0:
+                return status
+            if reserve_more(space, space.n_out * (view.length - taken) // (taken + 1)) < 0:
+                raise MemoryError
+            held = n - cut
+            if view.kind and held:
+                memmove(space.text, space.text + cut, held)
+            if taken == view.length:
+                break
+        return OK
+
+    cdef int encode_window(
+        self, Workspace* space, const uint8_t* text, Py_ssize_t n, Py_ssize_t end, Item* items
+    ) except? -1:
+        # text[:n] of text[:end], in parts between places where a pretoken starts whatever precedes
+        # it, by several threads.
+        cdef Py_ssize_t most = n // PART + 1, at = 0, cut, i
+        cdef Job job
+        cdef int status
         memset(&job, 0, sizeof(Job))
         job.coder = &self.coder
         job.items = items
         job.whole = text
-        job.whole_bytes = n
+        job.whole_bytes = end
+        while at < n:
+            cut = n
+            if n - at > PART and job.n < most - 1:
+                cut = find_safe_cut(text, at + PART, n, PART)
+            items[job.n].view.length = 0
+            items[job.n].at = at
+            items[job.n].stop = cut
+            job.n += 1
+            at = cut
         try:
-            while at < n:
-                cut = n
-                if n - at > PART and job.n < most - 1:
-                    cut = find_safe_cut(text, at + PART, n, PART)
-                items[job.n].view.length = 0
-                items[job.n].at = at
-                items[job.n].stop = cut
-                job.n += 1
-                at = cut
-            status = run_job(self, &job, processors())
+            status = run_job(self, &job, processors(), space)
             if status >= 0:
                 for i in range(job.n):
                     if reserve_out(space, items[i].count) < 0:
                         status = NO_MEMORY
                         break
                     memcpy(
-                        space.out + space.n_out, job.space[items[i].worker].out + items[i].start,
+                        space.out + space.n_out,
+                        job.space[items[i].worker].out + items[i].start,
                         items[i].count * sizeof(uint32_t),
                     )
                     space.n_out += items[i].count
         finally:
             end_job(self, &job)
-            free(items)
         if status == CANCELLED:
             PyErr_CheckSignals()
         return min(status, 0)
@@ -710,7 +779,7 @@ cdef class Encoder:
             if threads <= 0:
                 threads = processors()
             threads = <int>min(<Py_ssize_t>threads, size // PER_THREAD + 1, n, MAX_THREADS)
-            status = run_job(self, &job, threads)
+            status = run_job(self, &job, threads, NULL)
             if status == CANCELLED:
                 PyErr_CheckSignals()
             if status == REFUSED:
@@ -973,249 +1042,9 @@ cdef class Encoder:
         return used
 
 
-cdef int encode_range(
-    const Coder* coder, Workspace* space, const uint8_t* text, Py_ssize_t at, Py_ssize_t stop,
-    Py_ssize_t end
-) noexcept nogil:
-    # Pretokens are taken BATCH at a time, so that the waits for memory overlap.
-    cdef const uint8_t* base
-    cdef uint32_t* ends = space.ends
-    cdef uint32_t* out
-    cdef Key key[BATCH]
-    cdef uint32_t line[BATCH]
-    cdef uint32_t longs[BATCH]
-    cdef Py_ssize_t left, got, first, start, here, n, count
-    cdef int level = simd_level(), many, n_longs, i, j
-    cdef uint32_t at_words
-    space.n_read += stop - at
-    while at < stop:
-        base = text + at
-        left = min(end - at, <Py_ssize_t>0xFFFFFF00)
-        if coder.pattern >= 0:
-            got = split_ends(coder.pattern, base, 0, left, ends, MAX_ENDS)
-        else:
-            got = cut_ends(&coder.bpe, base, left, ends, MAX_ENDS)
-        while got > 1 and at + <Py_ssize_t>ends[got - 2] >= stop:
-            got -= 1
-        # One id a byte at most, and room for the four that are always written.
-        if reserve_out(space, ends[got - 1] + 4) < 0:
-            return NO_MEMORY
-        out = space.out + space.n_out
-        first = 0
-        start = 0
-        while first < got:
-            many = <int>min(got - first, <Py_ssize_t>BATCH)
-            n_longs = rl_make_keys(
-                level, base, left, start, ends + first, many, space.line, SHORT_BITS, key, line,
-                longs,
-            )
-            for j in range(n_longs):
-                i = longs[j]
-                here = ends[first + i - 1] if i else start
-                n = <Py_ssize_t>ends[first + i] - here
-                key[i].low = hash_bytes(base + here, n) if n <= MAX_LONG_BYTES else 0
-                rl_prefetch(space.long_entry + 4 * (key[i].low >> (66 - LONG_BITS)))
-            i = rl_take_hits(level, space.line, key, line, 0, many, &out)
-            while i < many:
-                here = ends[first + i - 1] if i else start
-                n = <Py_ssize_t>ends[first + i] - here
-                if n <= 15:
-                    count = miss_short(
-                        &coder.bpe, space, space.line + 2 * <size_t>line[i], base + here, n,
-                        key[i].low, key[i].high, out,
-                    )
-                else:
-                    count = encode_long(
-                        &coder.bpe, space, base + here, n, key[i].low, out, &at_words
-                    )
-                if count < 0:
-                    return <int>count
-                out += count
-                i = rl_take_hits(level, space.line, key, line, i + 1, many, &out)
-            first += many
-            start = ends[first - 1]
-        space.n_out = out - space.out
-        at += ends[got - 1]
-    return OK
-
-
-cdef int encode_fragment(
-    const Coder* coder, Workspace* space, const uint8_t* text, Py_ssize_t n, bint first
-) noexcept nogil:
-    cdef Py_ssize_t i = 0, used = 0
-    cdef bint prefix
-    if n == 0:
-        return OK
-    if not coder.spaces:
-        return encode_range(coder, space, text, 0, n, n)
-    prefix = coder.prefix == 2 or (coder.prefix == 1 and first)
-    if not prefix and not holds_mark(text, n):
-        return encode_range(coder, space, text, 0, n, n)
-    if reserve_plain(space, n + 1) < 0:
-        return NO_MEMORY
-    if prefix:
-        space.plain[0] = c" "
-        used = 1
-    while i < n:
-        if text[i] == 0xE2 and i + 2 < n and text[i + 1] == 0x96 and text[i + 2] == 0x81:
-            space.plain[used] = c" "
-            i += 3
-        else:
-            space.plain[used] = text[i]
-            i += 1
-        used += 1
-    return encode_range(coder, space, space.plain, 0, used, used)
-
-
-cdef int encode_text(
-    const Coder* coder, Workspace* space, const uint8_t* text, Py_ssize_t n, const Trie* accept
-) noexcept nogil:
-    cdef Py_ssize_t at = 0, found, length
-    cdef uint32_t id = 0
-    cdef int status
-    cdef bint first = True
-    if accept is NULL:
-        return encode_fragment(coder, space, text, n, True)
-    while at < n:
-        found = trie_find(accept, text, at, n, &id, &length)
-        status = encode_fragment(coder, space, text + at, found - at, first)
-        if status < 0:
-            return status
-        first = False
-        if found == n:
-            break
-        if reserve_out(space, 1) < 0:
-            return NO_MEMORY
-        space.out[space.n_out] = id
-        space.n_out += 1
-        at = found + length
-    return OK
-
-
 def rebuild(bytes blob, dict parts):
     """Encoder from the parts of another; what unpickling calls."""
     return Encoder(blob, parts["offsets"], **{k: v for k, v in parts.items() if k != "offsets"})
-
-
-cdef inline bint holds_mark(const uint8_t* text, Py_ssize_t n) noexcept nogil:
-    # Whether U+2581 occurs.
-    cdef Py_ssize_t i
-    for i in range(n - 2):
-        if text[i] == 0xE2 and text[i + 1] == 0x96 and text[i + 2] == 0x81:
-            return True
-    return False
-
-
-cdef Py_ssize_t cut_ends(
-    const Bpe* bpe, const uint8_t* text, Py_ssize_t n, uint32_t* ends, Py_ssize_t room
-) noexcept nogil:
-    # Without a pattern, cut where no token has these two bytes side by side: nothing merges there.
-    cdef Py_ssize_t i, got = 0
-    if bpe.fuse_unknown:
-        ends[0] = <uint32_t>n
-        return 1
-    for i in range(1, n):
-        if not is_adjacent(bpe, text[i - 1], text[i]) and (text[i] & 0xC0) != 0x80:
-            ends[got] = <uint32_t>i
-            got += 1
-            if got == room:
-                return got
-    ends[got] = <uint32_t>n
-    return got + 1
-
-
-cdef Py_ssize_t miss_short(
-    const Bpe* bpe, Workspace* space, ShortEntry* line, const uint8_t* p, Py_ssize_t n,
-    uint64_t low, uint64_t high, uint32_t* out
-) noexcept nogil:
-    # The line beside this one takes what does not fit here. A pretoken of more ids than an entry
-    # holds has a mark on top of its key, which no pretoken has, and its ids among the long ones.
-    cdef ShortEntry* other = space.line + ((line - space.line) ^ 2)
-    cdef ShortEntry* entry
-    cdef uint64_t marked = high | <uint64_t>1 << 63
-    cdef Py_ssize_t count, i
-    cdef uint32_t at = 0
-    for i in range(4):
-        entry = line + i if i < 2 else other + (i - 2)
-        if entry.low == low:
-            if entry.high == high:
-                memcpy(out, entry.id, 16)
-                count = out[0] >> 29
-                out[0] &= ID_MASK
-                return count
-            if entry.high == marked and entry.id[3] == space.generation:
-                memcpy(out, space.words + entry.id[1], entry.id[2] * sizeof(uint32_t))
-                return entry.id[2]
-    count = encode_long(bpe, space, p, n, hash_bytes(p, n), out, &at)
-    if count < 0 or (count > 4 and at == 0):
-        return count
-    if line[1].high and not other[1].high:
-        line = other
-    line[1] = line[0]
-    line[0].low = low
-    line[0].high = high
-    if count > 4:
-        line[0].high = marked
-        line[0].id[0] = 0
-        line[0].id[1] = at
-        line[0].id[2] = <uint32_t>count
-        line[0].id[3] = space.generation
-        return count
-    for i in range(4):
-        line[0].id[i] = out[i] if i < count else 0
-    line[0].id[0] |= <uint32_t>count << 29
-    return count
-
-
-cdef Py_ssize_t encode_long(
-    const Bpe* bpe, Workspace* space, const uint8_t* p, Py_ssize_t n, uint64_t h, uint32_t* out,
-    uint32_t* at
-) noexcept nogil:
-    # `h` is the hash of the pretoken; `at` becomes the place of its ids in space.words, if they are
-    # there.
-    cdef LongEntry* entry
-    cdef LongEntry* line
-    cdef Py_ssize_t count, words, i
-    if n > MAX_LONG_BYTES:
-        return bpe_encode(bpe, &space.merge, p, n, out)
-    # Most short pretokens that are not cached are tokens; hardly any long one is.
-    if bpe.whole and n <= 15:
-        out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
-        if out[0] != NO_ID:
-            return 1
-    line = space.long_entry + 4 * (h >> (66 - LONG_BITS))
-    for i in range(4):
-        entry = line + i
-        if entry.hash == h and entry.at and entry.n_bytes == n:
-            if memcmp(space.words + entry.at + entry.n_ids, p, n) == 0:
-                memcpy(out, space.words + entry.at, entry.n_ids * sizeof(uint32_t))
-                at[0] = entry.at
-                return entry.n_ids
-    count = 0
-    if bpe.whole and n > 15:
-        out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
-        count = out[0] != NO_ID
-    if count == 0:
-        count = bpe_merge(bpe, &space.merge, p, n, out)
-    if count < 0:
-        return count
-    words = count + (n + 3) // 4
-    if space.n_words + words > LONG_WORDS:
-        memset(space.long_entry, 0, (<size_t>1 << LONG_BITS) * sizeof(LongEntry))
-        space.n_words = 1
-        space.generation += 1
-    for i in range(3, 0, -1):
-        line[i] = line[i - 1]
-    entry = line
-    entry.hash = h
-    entry.at = space.n_words
-    at[0] = space.n_words
-    entry.n_bytes = <unsigned short>n
-    entry.n_ids = <unsigned short>count
-    memcpy(space.words + space.n_words, out, count * sizeof(uint32_t))
-    memcpy(space.words + space.n_words + count, p, n)
-    space.n_words += <uint32_t>words
-    return count
 
 
 cdef Py_ssize_t count_characters(const uint8_t* text, Py_ssize_t n) noexcept nogil:

@@ -37,6 +37,18 @@ static inline void *rl_pages_new(size_t bytes) {
 #endif
 }
 
+/* Ask for large pages within memory that was not touched yet. */
+static inline void rl_pages_prefer(void *start, size_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    const size_t large = (size_t)2 << 20;
+    const size_t from = ((size_t)start + large - 1) & ~(large - 1), to = (size_t)start + bytes;
+    if (to > from) (void)madvise((void *)from, (to - from) & ~(size_t)4095, MADV_HUGEPAGE);
+#else
+    (void)start;
+    (void)bytes;
+#endif
+}
+
 static inline void rl_pages_free(void *start, size_t bytes) {
 #if defined(__linux__)
     if (start != NULL) munmap(start, (bytes + 4095) & ~(size_t)4095);

@@ -79,6 +79,40 @@ def test_a_long_text_gives_the_ids_of_its_pieces_in_one(enc, texts, kind):
     assert np.array_equal(ids, enc.encode_to_numpy(text, allowed_special="all"))
 
 
+def test_a_text_of_several_windows_gives_the_ids_of_one(enc, texts):
+    # Cut anywhere: in runs of spaces and letters, between surrogates, without any place to cut.
+    parts = ["".join(texts), " \n" * 40_000, "é" * 900_000, "a😀 b\n  c " * 90_000, "x" * 5000]
+    text = "".join(parts[i % 5] for i in range(20))
+    assert len(text) > 3 << 21
+    data = text.encode()
+    ids = enc.encode_to_numpy(text)
+    assert np.array_equal(ids, enc.encode_to_numpy(text, allowed_special="all"))
+    assert np.array_equal(ids, enc._encoder.encode_bytes(data))
+    assert enc.count(text) == len(ids)
+    assert enc.decode(ids) == text
+    ascii_text = ("word " * 9 + "\n" * 5 + "  x's") * 80_000
+    assert np.array_equal(
+        enc.encode_to_numpy(ascii_text), enc._encoder.encode_bytes(ascii_text.encode())
+    )
+
+
+@pytest.mark.parametrize("char", ["a", "é", "中", "😀"])
+@pytest.mark.parametrize("at", [0, (1 << 21) - 3, 1 << 21, 3_000_000, 5_000_000 - 5])
+def test_a_special_token_is_found_wherever_it_is_in_a_long_text(enc, char, at):
+    text = (char + "b c ") * 1_250_000
+    text = text[:at] + "<|e|>" + text[at + 5 :]
+    with pytest.raises(DisallowedSpecialTokenError) as caught:
+        enc.encode_to_numpy(text)
+    assert caught.value.position == at
+
+
+def test_a_surrogate_pair_over_the_border_of_a_window_is_one_character(enc):
+    pair = "\ud83d\ude00"
+    for before in ((1 << 21) - 2, (1 << 21) - 1):
+        text = "ab " * (before // 3) + "c" * (before % 3) + pair + " d" * 600_000
+        assert enc.decode(enc.encode_to_numpy(text)) == text.replace(pair, "😀")
+
+
 def test_threads_share_an_encoder(enc, texts):
     want = [enc.encode_ordinary(text) for text in texts]
     wrong = []
