@@ -25,6 +25,7 @@ cdef extern from "softmax.h" nogil:
 
 cdef enum:
     BLOCK = 512                 # weights summed at a time where nothing is cut
+    SKIP = 64                   # weights passed over at a time where all are light
     DRAWN = 0
     NOT_FINITE = 1
     NONE_ALLOWED = 2
@@ -165,38 +166,59 @@ cdef double _mass(const Candidate* c, Py_ssize_t n) noexcept nogil:
 cdef Py_ssize_t _collect(Draw* d, double total) noexcept nogil:
     """What `min_p` lets stay and later cuts may keep."""
     cdef Candidate* c = d.candidates
-    cdef Py_ssize_t i, n = 0
+    cdef Py_ssize_t i, n = 0, block, start, stop
     cdef float floor = d.min_p
     if d.top_k:
         return _collect_top(d)
     if d.min_p <= 0.0 and d.typical_p >= 1.0:
         # All that is lighter than this is together less than what top_p leaves out.
         floor = (1.0 - d.top_p) * total / d.n_vocab * 0.999
-    for i in range(d.n_vocab):
-        if d.weights[i] >= floor and d.weights[i] > 0:
-            _put(&c[n], d.weights[i], i)
-            n += 1
+    for block in range((d.n_vocab + SKIP - 1) // SKIP):
+        start = block * SKIP
+        stop = min(d.n_vocab, start + SKIP)
+        if not _any_from(d.weights, start, stop, floor):
+            continue
+        for i in range(start, stop):
+            if d.weights[i] >= floor and d.weights[i] > 0:
+                _put(&c[n], d.weights[i], i)
+                n += 1
     return n
+
+
+cdef inline bint _any_from(const float* weights, Py_ssize_t start, Py_ssize_t stop,
+                           float floor) noexcept nogil:
+    """Whether a stretch has a weight worth a look; most have none, and this loop is vectors."""
+    cdef Py_ssize_t i
+    cdef int found = 0
+    for i in range(start, stop):
+        found |= weights[i] >= floor
+    return found != 0
 
 
 cdef Py_ssize_t _collect_top(Draw* d) noexcept nogil:
     """The `top_k` heaviest of those that `min_p` lets stay: a buffer, thinned when it is full."""
     cdef Candidate* c = d.candidates
+    cdef Py_ssize_t block, start, stop
     cdef Py_ssize_t i, j, n = 0, k = d.top_k, room = min(d.n_vocab, max(4 * k, 256))
     cdef float floor = d.min_p, lightest = 0.0
-    for i in range(d.n_vocab):
-        if d.weights[i] > lightest and d.weights[i] >= floor:
-            if n == room:
-                _select(c, n, k)
-                n = k
-                # From here on a token must be heavier than one of these: equals went by their ids.
-                lightest = c[0].weight
-                for j in range(1, n):
-                    lightest = min(lightest, c[j].weight)
-                if d.weights[i] <= lightest:
-                    continue
-            _put(&c[n], d.weights[i], i)
-            n += 1
+    for block in range((d.n_vocab + SKIP - 1) // SKIP):
+        start = block * SKIP
+        stop = min(d.n_vocab, start + SKIP)
+        if not _any_from(d.weights, start, stop, max(lightest, floor)):
+            continue
+        for i in range(start, stop):
+            if d.weights[i] > lightest and d.weights[i] >= floor:
+                if n == room:
+                    _select(c, n, k)
+                    n = k
+                    # From here on a token must be heavier than one of these: equals went by id.
+                    lightest = c[0].weight
+                    for j in range(1, n):
+                        lightest = min(lightest, c[j].weight)
+                    if d.weights[i] <= lightest:
+                        continue
+                _put(&c[n], d.weights[i], i)
+                n += 1
     if n > k:
         _select(c, n, k)
         n = k

@@ -269,7 +269,12 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         )
         return rows if every else np.concatenate(rows)
 
-    def _read(self, requests: Sequence[tuple[Any, State, int]], cancel: Any = None) -> list[Logits]:
+    def _read(
+        self,
+        requests: Sequence[tuple[Any, State, int]],
+        cancel: Any = None,
+        buffer: list[Any] | None = None,
+    ) -> list[Logits]:
         tokens = [self._tokens(ids) for ids, _, _ in requests]
         states = [state for _, state, _ in requests]
         for state in states:
@@ -287,58 +292,55 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
                         hint="shorten the prompt, or make the state with a larger context",
                     )
             try:
-                rows = self._compute(tokens, states, [n for _, _, n in requests], flag)
+                wanted = [n for _, _, n in requests]
+                scores = _rows(buffer, sum(wanted), self._config.n_vocab)
+                self._compute(tokens, states, wanted, scores, flag)
             except BaseException:
                 for state, n in zip(states, before, strict=True):
                     state._cut(n)
                 raise
             for part, state in zip(tokens, states, strict=True):
                 state._ids.frombytes(part.tobytes())
-        return rows
+        ends = np.cumsum(wanted).tolist()
+        return [scores[end - n : end] for end, n in zip(ends, wanted, strict=True)]
 
     def _compute(
-        self, tokens: list[Any], states: list[State], wanted: list[int], cancel: Any
-    ) -> list[Logits]:
-        """Scores after the last tokens of each sequence, as many as wanted."""
-        n_vocab = self._config.n_vocab
-        if wanted == [1]:
-            out = [states[0]._rows.take()]
-        else:
-            out = [np.empty((n, n_vocab), np.float32) for n in wanted]
+        self,
+        tokens: list[Any],
+        states: list[State],
+        wanted: list[int],
+        scores: Logits,
+        cancel: Any,
+    ) -> None:
+        """Fill `scores` with those after the last tokens of each sequence, as many as wanted."""
         done = [0] * len(tokens)
         workspace = self._workspaces.pop() if self._workspaces else Workspace()
         try:
             while call := _next_call(tokens, done, wanted):
                 kept = np.concatenate([part.kept for part in call])
-                # One sequence's rows go straight to where they belong.
-                alone = len(call) == 1
-                scores: Logits = (
-                    out[call[0].index][call[0].rows]
-                    if alone
-                    else np.empty((len(kept), n_vocab), np.float32)
+                places = np.concatenate([part.places for part in call])
+                # Rows that lie one after the other are written where they belong.
+                direct = len(places) == 0 or places[-1] - places[0] + 1 == len(places)
+                rows = (
+                    scores[places[0] : places[-1] + 1]
+                    if direct and len(places)
+                    else np.empty((len(places), self._config.n_vocab), np.float32)
                 )
                 caches = [(states[part.index]._cache, part.tokens) for part in call]
-                if not self._engine.forward(workspace, caches, kept, scores, self._threads, cancel):
+                if not self._engine.forward(workspace, caches, kept, rows, self._threads, cancel):
                     raise CancelledError("the call was cancelled")
-                if (at := first_not_finite(scores)) is not None:
+                if (at := first_not_finite(rows)) is not None:
                     raise ModelError(
-                        f"the score of token {at[1]} is {scores[at]}",
+                        f"the score of token {at[1]} is {rows[at]}",
                         path=self.path,
                         hint="a weight is not finite, or the activations overflow",
                     )
-                row = 0
-                for part in () if alone else call:
-                    part_scores = scores[row : row + len(part.kept)]
-                    row += len(part.kept)
-                    if len(part_scores) == wanted[part.index]:
-                        out[part.index] = part_scores
-                    else:
-                        out[part.index][part.rows] = part_scores
+                if not direct:
+                    scores[places] = rows
         except MemoryError as error:
             raise OutOfMemoryError(str(error)) from error
         finally:
             self._workspaces.append(workspace)
-        return out
 
     def _engine_weights(self) -> dict[str, Any]:
         """What the engine computes with, by name."""
@@ -435,21 +437,32 @@ class _Part:
     index: int  # of the sequence
     tokens: Any
     kept: Any  # places in the call of the tokens whose scores are wanted
-    rows: slice  # where those go among the sequence's
+    places: Any  # where those go among all scores; ascending
 
 
 def _next_call(tokens: list[Any], done: list[int], wanted: list[int]) -> list[_Part]:
     """Take up to `BATCH` tokens that are not done yet, sequence by sequence."""
     call: list[_Part] = []
-    n = 0
+    n = row = 0
     for index, all_tokens in enumerate(tokens):
         part = all_tokens[done[index] : done[index] + BATCH - n]
         if len(part):
             first = len(all_tokens) - wanted[index] - done[index]  # wanted from there on
             skipped = min(max(first, 0), len(part))
-            row = max(skipped - first, 0)
             kept = np.arange(n + skipped, n + len(part), dtype=np.int32)
-            call.append(_Part(index, part, kept, slice(row, row + len(kept))))
+            call.append(_Part(index, part, kept, kept - n - first + row))
             done[index] += len(part)
             n += len(part)
+        row += wanted[index]
     return call
+
+
+def _rows(buffer: list[Any] | None, n: int, n_vocab: int) -> Logits:
+    """Room for `n` rows of scores; `buffer`, a list of one array or none, keeps it for later."""
+    if buffer and len(buffer[0]) >= n:
+        kept: Logits = buffer[0][:n]
+        return kept
+    rows: Logits = np.empty((n, n_vocab), np.float32)
+    if buffer is not None:
+        buffer[:] = [rows]
+    return rows

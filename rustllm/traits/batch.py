@@ -74,6 +74,7 @@ class Batch(Iterator[tuple[int, "Piece"]]):
         self._ready: deque[tuple[int, Piece]] = deque()
         self._errors: deque[Exception] = deque()
         self._count = 0
+        self._buffer: list[Any] = []  # memory of scores, used again at every step
         self._cancel = np.zeros(1, np.int32)
         if isinstance(prompts, Sized):
             # Their places are their indices, whatever is added later.
@@ -210,7 +211,9 @@ class Batch(Iterator[tuple[int, "Piece"]]):
                 self._collect(index, generation)
         if not requests:
             return
-        rows = self._model._read([request for _, _, request in requests], self._cancel)
+        rows = self._model._read(
+            [request for _, _, request in requests], self._cancel, self._buffer
+        )
         alone = []
         for (index, generation, request), scores in zip(requests, rows, strict=True):
             try:

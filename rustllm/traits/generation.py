@@ -196,6 +196,7 @@ class Generation(Iterator[Piece]):
         self._decoder = model.tokenizer.stream_decoder()
         self._stop = StopFilter(ending.stops)
         self._held = _Held()
+        self._buffer: list[Any] = []  # memory of scores, used again at every step
         self._ready: deque[Piece] = deque()
         if ending.max_tokens == 0:
             self._finish("length")
@@ -206,7 +207,7 @@ class Generation(Iterator[Piece]):
                 raise StopIteration
             try:
                 if (request := self.request()) is not None:
-                    self.take(self._model._read([request], self.cancel_flag)[0])
+                    self.take(self._model._read([request], self.cancel_flag, self._buffer)[0])
             except CancelledError:
                 self.close()
                 raise

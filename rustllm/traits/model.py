@@ -419,11 +419,15 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         return frozenset()
 
     def _read(
-        self, requests: Sequence[tuple[list[int], Any, int]], cancel: Any = None
+        self,
+        requests: Sequence[tuple[list[int], Any, int]],
+        cancel: Any = None,
+        buffer: list[Any] | None = None,
     ) -> list[Logits]:
         """Read tokens into states; for each the scores after its last tokens, as many as asked.
 
-        `cancel`, int32 ``[1]``, becomes non-zero to stop; then states are as they were.
+        `cancel`, int32 ``[1]``, becomes non-zero to stop; then states are as they were. Scores may
+        lie in `buffer`, where one is given, until it is given again.
         """
         rows: list[Logits] = []
         for ids, state, n in requests:
