@@ -31,6 +31,7 @@ from rustllm.traits.protocols import (
     TokenLike,
 )
 from rustllm.traits.sampling import Constraint, LogitsProcessor, Matcher, Sampling
+from rustllm.traits.scoring import Scores
 from rustllm.traits.token import Token, VocabularyToken
 from rustllm.traits.tokenizer import StreamDecoder, Tokenizer
 
@@ -58,6 +59,7 @@ __all__ = [
     "PrefixCache",
     "Ready",
     "Sampling",
+    "Scores",
     "StateLike",
     "StreamDecoder",
     "SupportsDecode",

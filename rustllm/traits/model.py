@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, cast
 
 import numpy as np
 
-from rustllm.errors import ArgumentError, StateError, UnsupportedError
+from rustllm.errors import (
+    ArgumentError,
+    ContextLengthError,
+    OutOfRangeError,
+    StateError,
+    UnsupportedError,
+)
 from rustllm.traits.config import LanguageModelConfig, ModelConfig
 from rustllm.traits.generation import Ending, Generation, Piece
 from rustllm.traits.sampling import Sampling
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from rustllm.traits.batch import Batch
     from rustllm.traits.prefix_cache import PrefixCache
     from rustllm.traits.sampling import Constraint, LogitsProcessor
+    from rustllm.traits.scoring import Scores
     from rustllm.types import EmbeddingArray, Logits, PathLikeStr
 
     PhaseT = TypeVar("PhaseT", covariant=True, default="Loaded")
@@ -391,6 +398,49 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
 
         self.require(Loaded)
         return Batch(self, prompts, max_sequences=max_sequences, **options)
+
+    def score(
+        self,
+        text: str | Iterable[int],
+        *,
+        top_logprobs: int = 0,
+        context: int | None = None,
+    ) -> Scores:
+        """Return the log-probability of each token of `text` after those before it.
+
+        Parameters
+        ----------
+        text : str or iterable of int
+            Text, read as a prompt of :meth:`generate` is, or ids.
+        top_logprobs : int
+            Return this many likeliest tokens for each place as well.
+        context : int, optional
+            Tokens that fit; by default what the model allows.
+
+        Raises
+        ------
+        ArgumentError
+            The text has no tokens.
+        ContextLengthError
+            It does not fit.
+        """
+        from rustllm.traits.scoring import score
+
+        self.require(Loaded)
+        ids = self._encode_prompt(text) if isinstance(text, str) else [int(id) for id in text]
+        if not ids:
+            raise ArgumentError("the text has no tokens")
+        state = self.new_state(context)
+        if len(ids) > state.context:
+            raise ContextLengthError(
+                f"a text of {len(ids)} tokens does not fit into a context of {state.context}",
+                needed=len(ids),
+                context=state.context,
+            )
+        for id in ids:
+            if not 0 <= id < self.config.n_vocab:
+                raise OutOfRangeError(f"token id {id} is outside the vocabulary", token=id)
+        return score(self, ids, state, top_logprobs=top_logprobs)
 
     def forward_batch(
         self,

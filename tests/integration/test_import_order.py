@@ -29,7 +29,7 @@ NAMES = {
         "each_allocation_failing mutations"
     ),
     "rustllm.traits": (
-        "Batch Constraint Generation LogitsProcessor Matcher PrefixCache Sampling "
+        "Batch Constraint Generation LogitsProcessor Matcher PrefixCache Sampling Scores "
         "Closed ConfigLike LanguageModel LanguageModelConfig Loaded Model ModelBuilder ModelConfig "
         "ModelLike ModelState NeedsConfig NeedsWeights Piece Plugin PluginLike Ready StateLike "
         "StreamDecoder SupportsDecode SupportsEncode SupportsGenerate Token TokenLike Tokenizer "
