@@ -16,6 +16,7 @@ CHAPTERS = {
     "rustllm.tokenizers": "Tokenizers",
     "rustllm.models": "Models",
     "rustllm.ops": "Numeric operations",
+    "rustllm.constrain": "Constrained text",
     "rustllm.loaders": "Files",
     "rustllm.corpus": "Corpora",
     "rustllm.plugins": "Plugins",

@@ -72,6 +72,7 @@ _PUBLIC = {
     "parallel_map": "rustllm.parallel",
     "stream": "rustllm.stream",
     "bench": "rustllm.bench",
+    "constrain": "rustllm.constrain",
     "serialize": "rustllm.serialize",
     "testing": "rustllm.testing",
     "types": "rustllm.types",
@@ -114,6 +115,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
     from rustllm import bench as bench
+    from rustllm import constrain as constrain
     from rustllm import corpus as corpus
     from rustllm import ops as ops
     from rustllm import serialize as serialize

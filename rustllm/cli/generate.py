@@ -8,6 +8,8 @@ examples:
   rustllm generate "Why is the sky blue?"
   rustllm generate --raw --temperature 0 -n 20 "The capital of France is"
   rustllm generate -m model.gguf --file prompt.txt > answer.txt
+  rustllm generate --json-schema person.json "Describe Marie Curie as JSON."
+  rustllm generate --regex "[0-9]{1,2} legs" "How many legs has a dog?"
   git log -5 | rustllm generate - --json
 """
 
@@ -15,16 +17,22 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from rustllm.cli.options import (
     add_model_arguments,
     add_sampling_arguments,
     add_text_arguments,
+    read_bytes,
     read_text,
     sampling_options,
 )
 from rustllm.cli.output import Output
 from rustllm.cli.resolve import open_model
+from rustllm.errors import ArgumentError, error_context
+
+if TYPE_CHECKING:
+    from rustllm.constrain import GrammarConstraint
 
 __all__ = ["add_arguments", "run"]
 
@@ -35,16 +43,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="continue the text, never answer it")
     add_model_arguments(parser)
     add_sampling_arguments(parser)
+    form = parser.add_argument_group("form of the answer").add_mutually_exclusive_group()
+    form.add_argument("--regex", metavar="PATTERN", help="the whole answer matches PATTERN")
+    form.add_argument(
+        "--json-schema", metavar="FILE", help="the answer is JSON valid for the schema in FILE"
+    )
+    form.add_argument("--json-value", action="store_true", help="the answer is JSON")
 
 
 def run(args: Namespace) -> int:
     """Generate and stream."""
     output = Output.of(args)
     prompt = read_text(args, what="prompt")
+    form = form_of(args)
     started = time.perf_counter()
     model = open_model(args, output)
     loaded = time.perf_counter()
     options = sampling_options(args)
+    if form is not None:
+        options["constraint"] = form
     if args.context is not None:
         options["state"] = model.new_state(context=args.context)
     text: list[str] = []
@@ -74,13 +91,33 @@ def run(args: Namespace) -> int:
             text="".join(text),
             ids=ids,
             logprobs=logprobs,
+            finish_reason=pieces.finish_reason,
             seconds={key: round(value, 4) for key, value in seconds.items()},
         )
         return 0
     if text and not text[-1].endswith("\n"):
         output.line()
+    if form is not None and pieces.finish_reason != "stop":
+        raise ArgumentError(
+            f"the answer was cut after {len(ids)} tokens, before it had its form",
+            hint="allow more tokens with -n, or a narrower form",
+        )
     output.note(describe_speed(len(ids), seconds))
     return 0
+
+
+def form_of(args: Namespace) -> GrammarConstraint | None:
+    """Return what the answer must look like; a bad form is told of before a model is loaded."""
+    if args.regex is None and args.json_schema is None and not args.json_value:
+        return None
+    from rustllm import constrain
+
+    if args.regex is not None:
+        return constrain.regex(args.regex)
+    if args.json_schema is not None:
+        with error_context("reading the schema", path=args.json_schema):
+            return constrain.json_schema(read_bytes(args.json_schema))
+    return constrain.json_value()
 
 
 def describe_speed(n_ids: int, seconds: dict[str, float]) -> str:

@@ -269,6 +269,9 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         top_logprobs: int = 0,
         logits_processors: Sequence[LogitsProcessor] = (),
         constraint: Constraint | None = None,
+        regex: str | None = None,
+        json_schema: Mapping[str, Any] | bool | str | None = None,
+        json: bool = False,
         callback: Callable[[Piece], object] | None = None,
         context: int | None = None,
         state: StateT | None = None,
@@ -299,7 +302,10 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
         logits_processors : sequence of LogitsProcessor
             Functions that change the scores, after bias and penalties.
         constraint : Constraint, optional
-            A form that the text must have.
+            A form that the text must have; see :mod:`rustllm.constrain`.
+        regex, json_schema, json
+            Short for the constraints of these names: a pattern that the whole text matches, a
+            schema that it is valid for, or any JSON value. At most one of the four.
         callback : callable, optional
             Called with each piece; the text ends where it returns False.
         context : int, optional
@@ -329,6 +335,10 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             The prompt does not fit.
         """
         self.require(Loaded)
+        if regex is not None or json_schema is not None or json:
+            from rustllm.constrain import from_options
+
+            constraint = from_options(constraint, regex, json_schema, json)
         sampling = Sampling(
             temperature=temperature,
             top_k=top_k,
