@@ -19,6 +19,7 @@ from rustllm.errors import (
 from rustllm.traits import Token, Tokenizer
 
 if TYPE_CHECKING:
+    from rustllm.tokenizers.stream_encoder import StreamEncoder
     from rustllm.types import OffsetArray, TokenArray, TokenBatch
 
 __all__ = ["BpeTokenizer"]
@@ -131,9 +132,9 @@ class BpeTokenizer(Tokenizer[Token]):
         """Id of ``<|endoftext|>``."""
         return self._special["<|endoftext|>"]
 
-    def is_special_token(self, id: int) -> bool:
-        """Whether `id` is a special token."""
-        return id in self._special_ids
+    def is_special_token(self, token: int) -> bool:
+        """Whether the id `token` is a special token."""
+        return token in self._special_ids
 
     @property
     def _special_ids(self) -> frozenset[int]:
@@ -374,17 +375,30 @@ class BpeTokenizer(Tokenizer[Token]):
         found = completions_of(self, self.token_byte_values(), rest)
         return certain, [list(sequence) for sequence in sorted(found)]
 
+    def stream_encoder(
+        self,
+        *,
+        allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
+        disallowed_special: Specials = "all",
+    ) -> StreamEncoder:
+        """An encoder for text that arrives in pieces: ``push(text)`` and ``finish()`` give ids."""
+        from rustllm.tokenizers.stream_encoder import StreamEncoder
+
+        return StreamEncoder(
+            self, allowed_special=allowed_special, disallowed_special=disallowed_special
+        )
+
     # -- ids to text ----------------------------------------------------------------------------
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, tokens: Iterable[int]) -> bytes:
         try:
-            return self._encoder.decode(ids)
+            return self._encoder.decode(tokens)
         except KeyError as error:
             raise self._unknown(error.args[0]) from None
 
-    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+    def decode(self, tokens: Iterable[int], errors: str = "replace") -> str:
         try:
-            return self._encoder.decode_text(ids, errors)
+            return self._encoder.decode_text(tokens, errors)
         except KeyError as error:
             raise self._unknown(error.args[0]) from None
 
@@ -400,7 +414,8 @@ class BpeTokenizer(Tokenizer[Token]):
         except KeyError:
             raise UnknownTokenError(f"no token is {data!r}", token=data) from None
 
-    def encode_single_token(self, token: str | bytes) -> int:
+    def encode_single_token(self, text_or_bytes: str | bytes) -> int:
+        token = text_or_bytes
         text = token if isinstance(token, str) else token.decode("utf-8", "replace")
         data = token.encode("utf-8", "surrogatepass") if isinstance(token, str) else token
         for tokens in (self._special, self._added):
@@ -413,15 +428,18 @@ class BpeTokenizer(Tokenizer[Token]):
         """Bytes of one id; UnknownTokenError when it is not in use."""
         return self.id_to_bytes(token)
 
-    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
-        """Text of `ids` and the index of the character in which each begins.
+    def decode_tokens_bytes(self, tokens: Iterable[int]) -> list[bytes]:
+        return super().decode_tokens_bytes(tokens)
+
+    def decode_with_offsets(self, tokens: Iterable[int]) -> tuple[str, list[int]]:
+        """Text of `tokens` and the index of the character in which each begins.
 
         Raises
         ------
         UnicodeDecodeError
             The bytes are not UTF-8.
         """
-        pieces = self.decode_tokens_bytes(ids)
+        pieces = self.decode_tokens_bytes(tokens)
         offsets = []
         n = 0
         for piece in pieces:
@@ -461,15 +479,16 @@ class BpeTokenizer(Tokenizer[Token]):
     def _encode_only_native_bpe(self, text: str) -> list[int]:
         return self.encode_ordinary(text)
 
-    def _encode_bytes(self, data: bytes) -> list[int]:
+    def _encode_bytes(self, text: bytes) -> list[int]:
+        data = text
         try:
             return self.encode_ordinary(data.decode())
         except UnicodeDecodeError as error:
             # As tiktoken: what follows the valid text belongs to its last pretoken.
             from rustllm.tokenizers.unstable import split_unstable
 
-            text = data[: error.start].decode()
-            certain, rest = split_unstable(self, self.encode_ordinary(text), text)
+            valid = data[: error.start].decode()
+            certain, rest = split_unstable(self, self.encode_ordinary(valid), valid)
             last = self._encoder.encode_piece(rest + data[error.start :])
             return certain + cast("list[int]", last.tolist())
 

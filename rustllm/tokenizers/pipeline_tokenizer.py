@@ -90,9 +90,9 @@ class JsonBpeTokenizer(_FromJson, BpeTokenizer):
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_bytes, (self._source, self._name)
 
-    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        """Decode `ids` as the file's own decoder does."""
-        return _decode(self, list(ids), errors, self._n_stripped)
+    def decode(self, tokens: Iterable[int], errors: str = "replace") -> str:
+        """Decode `tokens` as the file's own decoder does."""
+        return _decode(self, list(tokens), errors, self._n_stripped)
 
 
 class PipelineTokenizer(_FromJson, Tokenizer[Token]):

@@ -133,13 +133,15 @@ _lock = threading.Lock()
 
 
 def list_encoding_names() -> list[str]:
-    """Names that `get_encoding` knows.
+    """Names that `get_encoding` knows, those of tiktoken's plugins (``tiktoken_ext``) among them.
 
     >>> from rustllm.tokenizers import list_encoding_names
     >>> "cl100k_base" in list_encoding_names()
     True
     """
-    return list(_ENCODINGS)
+    from rustllm.tokenizers.tiktoken_plugins import plugin_constructors
+
+    return list(dict.fromkeys([*_ENCODINGS, *plugin_constructors()]))
 
 
 def encoding_name_for_model(model: str) -> str:
@@ -182,7 +184,7 @@ def get_encoding(name: str, *, vocab: PathLikeStr | None = None) -> Encoding:
     Parameters
     ----------
     name : str
-        One of `list_encoding_names()`.
+        One of `list_encoding_names()`. What is built in is not replaced by a plugin's.
     vocab : path, optional
         File of ranks to use, instead of looking for the one that belongs to the name.
 
@@ -204,7 +206,7 @@ def get_encoding(name: str, *, vocab: PathLikeStr | None = None) -> Encoding:
     """
     known = _ENCODINGS.get(name)
     if known is None:
-        raise ArgumentError(f"unknown encoding {name!r}", hint=f"known are {', '.join(_ENCODINGS)}")
+        return _from_plugin(name)
     if vocab is not None:
         try:
             data = Path(vocab).read_bytes()
@@ -219,6 +221,21 @@ def get_encoding(name: str, *, vocab: PathLikeStr | None = None) -> Encoding:
                 encoding = _make(name, known, _find_ranks(known.ranks), None)
                 _made[name] = encoding
     return encoding
+
+
+def _from_plugin(name: str) -> Encoding:
+    """An encoding that an installed plugin of tiktoken defines."""
+    from rustllm.tokenizers.tiktoken_plugins import plugin_constructors
+
+    if name in _made:
+        return _made[name]
+    constructor = plugin_constructors().get(name)
+    if constructor is None:
+        names = ", ".join(list_encoding_names())
+        raise ArgumentError(f"unknown encoding {name!r}", hint=f"known are {names}")
+    encoding = Encoding(**constructor())
+    with _lock:
+        return _made.setdefault(name, encoding)
 
 
 def _make(name: str, known: NamedEncoding, data: bytes, path: PathLikeStr | None) -> Encoding:

@@ -6,7 +6,7 @@ The result is that of tiktoken's ``encode_with_unstable``, which it calls unstab
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rustllm._core.split import pretoken_ends
 from rustllm._core.text import utf8
@@ -41,7 +41,8 @@ def split_unstable(tokenizer: BpeTokenizer, ids: list[int], tail: str) -> tuple[
     parts = tokenizer._encoder.parts
     data = utf8(tail)
     if "expression" in parts:
-        last = tokenizer._encoder.last_pretoken(data)
+        encoder: Any = tokenizer._encoder
+        last = encoder.last_pretoken(data)
         if not last:
             return ids, b""
     elif parts["pattern"] < 0:
