@@ -27,14 +27,26 @@ def _class_of(ranges: tuple[tuple[int, int], ...]) -> str:
     return "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]"
 
 
-@cache
-def _later() -> re.Pattern[str]:
-    return re.compile(f"({_class_of(LATER)}+)")
+# A class of characters below U+10000 is one look-up, what lies above is tried range by range: text
+# without such characters, which is most, is searched ten times as fast without those ranges.
+_ABOVE = re.compile("[\U00010000-\U0010ffff]")
+_END_BELOW = 0x10000
+
+
+def _kept(ranges: tuple[tuple[int, int], ...], below: bool) -> tuple[tuple[int, int], ...]:
+    if not below:
+        return ranges
+    return tuple((first, min(last, 0xFFFF)) for first, last in ranges if first < _END_BELOW)
 
 
 @cache
-def _long_run() -> re.Pattern[str]:
-    return re.compile(f"{_class_of(NONSTARTERS)}{{{_LONG_RUN},}}")
+def _later(below: bool) -> re.Pattern[str]:
+    return re.compile(f"({_class_of(_kept(LATER, below))}+)")
+
+
+@cache
+def _long_run(below: bool) -> re.Pattern[str]:
+    return re.compile(f"{_class_of(_kept(NONSTARTERS, below))}{{{_LONG_RUN},}}")
 
 
 @cache
@@ -73,9 +85,10 @@ def normal_form(form: Form, text: str) -> str:
     """
     if is_normal(form, text):
         return text
+    below = _ABOVE.search(text) is None
     if len(text) > _LONG_RUN:
-        text = _long_run().sub(_in_order, text)
-    later = _later()
+        text = _long_run(below).sub(_in_order, text)
+    later = _later(below)
     if later.search(text) is None:
         return unicodedata.normalize(form, text)
     # every other part is a run of later characters

@@ -49,6 +49,7 @@ class PrecompiledMap:
             self._units = memoryview(blob)[4 : 4 + size].cast("I").tolist()
             self._targets = blob[4 + size :]
         self._table = _Table(self)
+        self._alone = _OfCodes(self._table)
         self._keeps_ascii = all(
             self.transform(char) in (None, char) for char in map(chr, range(0x20, 0x7F))
         )
@@ -143,7 +144,11 @@ class PrecompiledMap:
             if _LEADS.match(text[end - 1]):
                 end += 1
             parts.append(text[last:start])
-            parts.append(_unusual().sub(lambda found: table[found[0]], text[start:end]))
+            run = text[start:end]
+            if _joining().search(run) is None:  # every character is a grapheme of its own
+                parts.append(run.translate(self._alone))
+            else:
+                parts.append(_unusual().sub(lambda found: table[found[0]], run))
             last = end
         parts.append(text[last:])
         return "".join(parts)
@@ -249,6 +254,20 @@ class _Table(dict[str, str]):
         return new
 
 
+class _OfCodes(dict[int, str]):
+    """The same for single characters by their number, which is what `str.translate` looks up."""
+
+    def __init__(self, table: _Table) -> None:
+        self._of = table
+
+    def __missing__(self, code: int) -> str:
+        new = self._of[chr(code)]
+        if len(self) >= _MOST_GRAPHEMES:
+            self.clear()
+        self[code] = new
+        return new
+
+
 def _offset(unit: int) -> int:
     return unit >> 10 << ((unit & 0x200) >> 6)
 
@@ -293,6 +312,13 @@ def _class_of(codes: list[int]) -> str:
             start = code
         previous = code
     return "".join(ranges)
+
+
+@lru_cache(1)
+def _joining() -> re.Pattern[str]:
+    """Finds characters that may share a grapheme with another; all above U+FFFF may."""
+    extend = _class_of([code for code in range(0x80, 0x10000) if _is_extend(chr(code))])
+    return re.compile(f"[\r{extend}{_PREPEND}\U00010000-\U0010ffff]")
 
 
 @lru_cache(1)
