@@ -68,6 +68,16 @@ CASES = {
         {"use_sliding_window": True, "sliding_window": 23, "max_window_layers": 1},
     ),
     "qwen3": ("Qwen3Config", {"head_dim": 32}),
+    "qwen3-moe": (
+        "Qwen3MoeConfig",
+        {"head_dim": 16, "num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 40}
+        | {"norm_topk_prob": True},
+    ),
+    "qwen3-moe-mixed": (
+        "Qwen3MoeConfig",
+        {"head_dim": 16, "num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+        | {"norm_topk_prob": False, "mlp_only_layers": [1]},
+    ),
     "gemma3": (
         "Gemma3TextConfig",
         {
@@ -173,6 +183,7 @@ ARCHITECTURES = {
     "mistral": "llama",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
     "gemma3_text": "gemma3",
     "gpt2": "gpt2",
     "gemma2": "gemma2",
@@ -191,6 +202,7 @@ BLOCK = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "mlp.gate": "ffn_gate_inp",
 }
 GEMMA_BLOCK = {
     "post_attention_layernorm": "post_attention_norm",
@@ -266,8 +278,22 @@ def gguf_tensors(model):
             array = (
                 array.reshape(heads, 2, -1, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
             )
+        if part == "mlp.experts":
+            tensors.update(_stacks(layer, end, array))
+            continue
         tensors[f"blk.{layer}.{names[part]}.{end}"] = array
     return tensors
+
+
+def _stacks(layer, name, array):
+    """Stacks of experts: gate and up lie in one array in memory, row after row."""
+    if name == "down_proj":
+        return {f"blk.{layer}.ffn_down_exps.weight": array}
+    half = array.shape[1] // 2
+    return {
+        f"blk.{layer}.ffn_gate_exps.weight": array[:, :half],
+        f"blk.{layer}.ffn_up_exps.weight": array[:, half:],
+    }
 
 
 def write_gguf(model, path, dtype=np.float32):
@@ -286,7 +312,7 @@ def write_gguf(model, path, dtype=np.float32):
         _write_keys(writer, config)
     factors = _factors(writer, config)
     for name, array in {**gguf_tensors(model), **factors}.items():
-        plain = array.ndim == 1 or "position_embd" in name
+        plain = array.ndim == 1 or "position_embd" in name or "gate_inp" in name
         writer.add_tensor(name, np.ascontiguousarray(array, np.float32 if plain else dtype))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -318,6 +344,11 @@ def _write_keys(writer, config):
     if config.model_type.startswith("gemma"):
         scalar = config.query_pre_attn_scalar
         writer.add_float32(f"{writer.arch}.attention.scale", scalar**-0.5)
+    if config.model_type == "qwen3_moe":
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_expert_weights_norm(config.norm_topk_prob)
     if config.model_type == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)

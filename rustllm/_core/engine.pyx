@@ -18,6 +18,19 @@ from libc.string cimport memcpy, memset
 
 from rustllm._core.arena cimport Arena
 from rustllm._core.dispatch cimport simd_level
+from rustllm._core.experts cimport (
+    ExpertLayer,
+    ExpertSpace,
+    expert_bytes,
+    expert_down,
+    expert_gated,
+    expert_hidden,
+    expert_input,
+    expert_output,
+    expert_place,
+    expert_route,
+    expert_sort,
+)
 from rustllm._core.kv_cache cimport SEGMENT, CacheView, KVCache, cache_keys, cache_values
 from rustllm._core.linear cimport (
     RL_ACT_FLOAT,
@@ -97,10 +110,11 @@ cdef enum Kind:
     ATTENTION
     ADD
     GATHER
+    EXPERTS
 
 KINDS = {
     "embed": EMBED, "prepare": PREPARE, "linear": LINEAR, "gated": GATED, "attention": ATTENTION,
-    "add": ADD, "gather": GATHER,
+    "add": ADD, "gather": GATHER, "experts": EXPERTS,
 }
 ACTIVATIONS = {"silu": 1, "gelu_tanh": 2, "gelu": 3}
 
@@ -151,6 +165,7 @@ cdef struct Operation:
     int rope                    # index, or -1
     int window
     float softcap
+    int experts                 # index of the layer
 
 cdef struct RopeSpec:
     int n_dims
@@ -195,6 +210,8 @@ cdef struct Call:
     int max_heads
     float* scratch              # [threads][scratch_stride]
     int64_t scratch_stride
+    ExpertLayer* expert_layers
+    ExpertSpace* expert_spaces
     int* counters
     int stop_at
     const int* cancel
@@ -645,6 +662,45 @@ cdef void _attention_units(Call* call, Operation* op, int index, int thread, int
         single += run.n == 1
 
 
+# ---- experts -----------------------------------------------------------------------------------
+
+cdef void _experts(Call* call, Operation* op, int index, int thread, int n_threads, int start,
+                   int stop, int n) noexcept nogil:
+    """Send each token through its experts; begins and ends without waiting for other threads."""
+    cdef ExpertLayer* layer = &call.expert_layers[op.experts]
+    cdef ExpertSpace* space = &call.expert_spaces[op.experts]
+    cdef float* scratch = call.scratch + thread * call.scratch_stride
+    cdef int token, column, columns = n * layer.n_used
+    team_barrier(n_threads)
+    if n > 1 or thread == 0:
+        for token in range(start, stop):
+            expert_route(layer, space, token, _row(call, op.other, token, thread, n))
+    if n > 1:
+        team_barrier(n_threads)
+    if thread == 0:
+        expert_sort(layer, space, n)
+    if n > 1:
+        team_barrier(n_threads)
+    if n > 1 or thread == 0:
+        for token in range(start, stop):
+            _apply_norm(call, &op.norm, _row(call, op.src, token, thread, n), layer.n_in, scratch)
+            for column in range(layer.n_in, (layer.n_in + 31) // 32 * 32):
+                scratch[column] = 0.0
+            expert_input(layer, space, &call.linear, token, scratch)
+    team_barrier(n_threads)
+    expert_gated(layer, space, &call.linear, call.activate, &call.counters[2 * index], n_threads)
+    team_barrier(n_threads)
+    column = thread
+    while column < columns:
+        expert_hidden(layer, space, &call.linear, column, scratch)
+        column += n_threads
+    team_barrier(n_threads)
+    expert_down(layer, space, &call.linear, &call.counters[2 * index + 1], n_threads)
+    team_barrier(n_threads)
+    for token in range(start, stop):
+        expert_output(layer, space, token, _row(call, op.dst, token, thread, n))
+
+
 # ---- the team ----------------------------------------------------------------------------------
 
 cdef void _check(Call* call, int index) noexcept nogil:
@@ -733,6 +789,9 @@ cdef void _run(void* context, int thread, int n_threads) noexcept nogil:
                         _merge_single(call, op, &call.runs[r], single, thread, n)
                     single += 1
             state = 0 if n == 1 else 1
+        elif op.kind == EXPERTS:
+            _experts(call, op, i, thread, n_threads, start, stop, n)
+            state = 0 if n == 1 else 1
         elif op.kind == GATHER:
             if state:
                 team_barrier(n_threads)
@@ -804,6 +863,7 @@ cdef class Workspace:
     cdef float* partials
     cdef float* scratch
     cdef int64_t scratch_stride
+    cdef ExpertSpace* expert_spaces
     cdef int* counters
     cdef int busy
 
@@ -836,6 +896,8 @@ cdef class Engine:
     cdef RopeSpec* ropes
     cdef int n_ropes
     cdef int64_t rope_width
+    cdef ExpertLayer* expert_layers
+    cdef int n_expert_layers
     cdef object arrays
     cdef readonly dict weights
     cdef readonly object plan
@@ -916,6 +978,9 @@ cdef class Engine:
         self.max_width = max(self._widths)
         ropes = []
         by_row = set()
+        self.n_expert_layers = 0
+        self.expert_layers = <ExpertLayer*><size_t>self._array(
+            sum(step.kind == "experts" for step in plan.ops) * sizeof(ExpertLayer))
         for i, step in enumerate(plan.ops):
             op = &self.operations[i]
             params = step.params
@@ -989,7 +1054,19 @@ cdef class Engine:
             elif step.kind == "gather":
                 op.src = ids[step.ins[0]]
                 op.dst = ids[step.outs[0]]
-            if op.kind in (EMBED, ADD, GATHER, ATTENTION):
+            elif step.kind == "experts":
+                op.src = ids[step.ins[0]]
+                op.other = ids[step.ins[1]]
+                op.dst = ids[step.outs[0]]
+                op.experts = self.n_expert_layers
+                self._norm(params["norm"], self._widths[op.src], &op.norm)
+                self._expert_layer(step, self._widths[op.src], &self.expert_layers[op.experts])
+                self.n_expert_layers += 1
+                for buffer, width in ((op.other, params["n_experts"]),
+                                      (op.dst, self._widths[op.src])):
+                    if self._widths[buffer] != width:
+                        raise ValueError(f"operation {i}: a row of {self._widths[buffer]} values")
+            if op.kind in (EMBED, ADD, GATHER, ATTENTION, EXPERTS):
                 self._private[op.dst] = True
         for name in by_row:
             if self._private[ids[name]]:
@@ -997,6 +1074,44 @@ cdef class Engine:
         if self.logits < 0:
             raise ValueError("the plan computes no logits")
         self._ropes(ropes)
+        return 0
+
+    cdef int _expert_layer(self, step, int n_in, ExpertLayer* out) except -1:
+        """Bind a layer of experts: three stacks of matrices."""
+        cdef PackedMatrix matrix
+        cdef const rl_matrix** stack
+        cdef int e
+        params = step.params
+        out.n_experts = params["n_experts"]
+        out.n_used = params["n_used"]
+        out.n_in = n_in
+        out.n_hidden = params["width"]
+        out.normalise = params["normalise"]
+        out.activation = ACTIVATIONS[params["activation"]]
+        if not 1 <= out.n_used <= out.n_experts:
+            raise ValueError(f"{out.n_used} of {out.n_experts} experts")
+        self.max_width = max(self.max_width, out.n_hidden)
+        kinds = []
+        for which, name in enumerate(step.weights):
+            shape = (n_in, out.n_hidden) if which == 2 else (out.n_hidden, n_in)
+            stack = <const rl_matrix**><size_t>self._array(out.n_experts * sizeof(void*))
+            for e in range(out.n_experts):
+                matrix = self.weights[f"{name}[{e}]"]
+                if matrix.shape != shape or not matrix.is_packed:
+                    raise ValueError(f"{name}[{e}]: {matrix.shape}, expected {shape}, packed")
+                stack[e] = &matrix.matrix
+                kinds.append((which == 2, self.exact or rl_is_float(matrix.matrix.type) != 0))
+            if which == 0:
+                out.gate = stack
+            elif which == 1:
+                out.up = stack
+            else:
+                out.down = stack
+        for is_down, name in ((False, "gate and up"), (True, "down")):
+            if len({is_float for down, is_float in kinds if down == is_down}) != 1:
+                raise ValueError(f"{name} of the experts mix floats and quantized blocks")
+        out.float_in = kinds[0][1]
+        out.float_hidden = kinds[len(kinds) - 1][1]
         return 0
 
     cdef int _ropes(self, ropes) except -1:
@@ -1076,6 +1191,14 @@ cdef class Engine:
             n_singles * self.max_heads * n_segments * (padded + 16) * sizeof(float))
         w.scratch_stride = max((self.max_width + 31) // 32 * 32, 2 * TILE * padded, 4 * padded) + 32
         w.scratch = <float*><size_t>take(w.scratch_stride * n_threads * sizeof(float))
+        w.expert_spaces = <ExpertSpace*><size_t>take(
+            max(1, self.n_expert_layers) * sizeof(ExpertSpace))
+        cdef int64_t expert_room = 0
+        for i in range(self.n_expert_layers):
+            expert_room = max(expert_room, expert_bytes(&self.expert_layers[i], n))
+        cdef uint8_t* expert_memory = <uint8_t*><size_t>take(expert_room + 64)
+        for i in range(self.n_expert_layers):
+            expert_place(&self.expert_layers[i], n, expert_memory, &w.expert_spaces[i])
         w.counters = <int*><size_t>take(2 * self.n_operations * sizeof(int))
         w.buffers = buffers
         w.prepared = prepared
@@ -1212,6 +1335,8 @@ cdef class Engine:
         call.max_heads = self.max_heads
         call.scratch = workspace.scratch
         call.scratch_stride = workspace.scratch_stride
+        call.expert_layers = self.expert_layers
+        call.expert_spaces = workspace.expert_spaces
         call.counters = workspace.counters
         call.stop_at = -1
         if cancel is not None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from rustllm.models.config import TransformerConfig
 from rustllm.models.plan import Norm, Plan, Rope
 
-__all__ = ["attention", "begin", "finish", "gated_layer", "norm", "plain_layer", "rope"]
+__all__ = [
+    "attention",
+    "begin",
+    "expert_layer",
+    "finish",
+    "gated_layer",
+    "norm",
+    "plain_layer",
+    "rope",
+]
 
 
 def norm(config: TransformerConfig, name: str, kind: str = "rms") -> Norm:
@@ -106,6 +115,26 @@ def gated_layer(
     )
     p.prepare("h", "h_in")
     _linear(p, c, blk, "h_in", out, "ffn_down", c.n_embd)
+
+
+def expert_layer(p: Plan, config: TransformerConfig, layer: int, *, out: str = "z") -> None:
+    """From ``x`` through norm and the experts that a token is sent to, to the buffer `out`."""
+    c = config
+    blk = f"blk.{layer}."
+    p.prepare("x", "x_in", norm(c, f"{blk}ffn_norm"))
+    _linear(p, c, blk, "x_in", "scores", "ffn_gate_inp", c.n_experts)
+    p.experts(
+        "x",
+        "scores",
+        out,
+        (f"{blk}ffn_gate_exps.weight", f"{blk}ffn_up_exps.weight", f"{blk}ffn_down_exps.weight"),
+        norm=norm(c, f"{blk}ffn_norm"),
+        n_experts=c.n_experts,
+        n_used=c.n_experts_used,
+        width=c.n_ff_expert,
+        activation=c.activation,
+        normalise=c.normalise_experts,
+    )
 
 
 def plain_layer(p: Plan, config: TransformerConfig, layer: int, *, out: str = "y") -> None:

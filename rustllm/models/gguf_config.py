@@ -168,6 +168,7 @@ def describe_gguf(file: GGUFFile) -> Described:
         n_experts_used=keys.integer("expert_used_count", 0),
         n_ff_expert=keys.integer("expert_feed_forward_length", 0),
         normalise_experts=keys.flag("expert_weights_norm", True),
+        dense_layers=_dense_layers(file, n_layers) if keys.integer("expert_count", 0) else (),
         name=str(file.metadata.get("general.name", "")),
         **rotation,
     )
@@ -185,6 +186,16 @@ def _biases(file: GGUFFile) -> tuple[str, ...]:
     if "blk.0.attn_qkv.bias" in file.tensors:
         found |= {"attn_q", "attn_k", "attn_v"}
     return tuple(part for part in _BIASES if part in found)
+
+
+def _dense_layers(file: GGUFFile, n_layers: int) -> tuple[int, ...]:
+    """Layers that have a feed-forward layer where the others have experts."""
+    return tuple(
+        layer
+        for layer in range(min(n_layers, 1024))
+        if f"blk.{layer}.ffn_up.weight" in file.tensors
+        and f"blk.{layer}.ffn_gate_inp.weight" not in file.tensors
+    )
 
 
 def _rotation(keys: _Keys, file: GGUFFile, head_dim: int) -> tuple[dict[str, Any], dict[str, Any]]:

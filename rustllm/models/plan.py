@@ -200,6 +200,44 @@ class Plan:
             params["biases"] = biases
         self.ops.append(Op("gated", (src,), (out, f"{out}.up"), (gate, up), params))
 
+    def experts(
+        self,
+        src: str,
+        scores: str,
+        out: str,
+        stacks: tuple[str, str, str],
+        *,
+        norm: Norm,
+        n_experts: int,
+        n_used: int,
+        width: int,
+        activation: str,
+        normalise: bool,
+    ) -> None:
+        """A gated feed-forward layer of the `n_used` experts with the highest scores.
+
+        `stacks` name the gates, the first and the second matrices, of which ``name[3]`` is the
+        fourth expert's. Each token's outputs are weighted by the softmax of the scores, over the
+        experts that are used where `normalise` is set, else over all, and added.
+        """
+        self._buffer(out, self.widths[src])
+        self.ops.append(
+            Op(
+                "experts",
+                (src, scores),
+                (out,),
+                stacks,
+                {
+                    "norm": norm,
+                    "n_experts": n_experts,
+                    "n_used": n_used,
+                    "width": width,
+                    "activation": activation,
+                    "normalise": normalise,
+                },
+            )
+        )
+
     def attention(
         self,
         query: str,

@@ -97,9 +97,17 @@ def shapes_of(plan: Plan) -> dict[str, Shape]:
             for bias, out in zip(op.params.get("biases", ()), op.outs):
                 if bias:
                     shapes[bias] = (plan.widths[out],)
+        elif op.kind == "experts":
+            width, hidden = plan.widths[op.ins[0]], op.params["width"]
+            for stack, shape in zip(
+                op.weights, ((hidden, width), (hidden, width), (width, hidden))
+            ):
+                for expert in range(op.params["n_experts"]):
+                    shapes[expert_name(stack or "", expert)] = shape
         for key, value in op.params.items():
             if isinstance(value, Norm):
-                width = plan.head_dim if key.endswith("_norm") else plan.widths[op.ins[-1]]
+                normed = op.ins[0] if op.kind == "experts" else op.ins[-1]
+                width = plan.head_dim if key.endswith("_norm") else plan.widths[normed]
                 shapes[value.weight] = (width,)
                 if value.bias:
                     shapes[value.bias] = (width,)
@@ -139,7 +147,7 @@ def read_weights(files: WeightFiles, plan: Plan, *, threads: int) -> dict[str, A
             weights[name] = np.ascontiguousarray(files.vectors[name], np.float32)
         elif len(shape) == 1:
             weights[name] = _vector(at)
-        elif name in in_linear:
+        elif name.partition("[")[0] in in_linear:
             waiting.add(name, at)
         else:
             type_id = quant.block_format(at.type_name).type_id
