@@ -47,7 +47,14 @@ def begin(config: TransformerConfig, *, scale: float = 1.0, positions: bool = Fa
     c = config
     p = Plan(n_vocab=c.n_vocab, n_layers=c.n_layers, n_kv_heads=c.n_kv_heads, head_dim=c.head_dim)
     table = "position_embd.weight" if positions else None
-    p.embed("x", "token_embd.weight", width=c.n_embd, scale=scale, positions=table)
+    p.embed(
+        "x",
+        "token_embd.weight",
+        width=c.n_embd,
+        scale=scale,
+        positions=table,
+        n_positions=c.n_ctx,
+    )
     return p
 
 

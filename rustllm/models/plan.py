@@ -146,11 +146,19 @@ class Plan:
         return name
 
     def embed(
-        self, out: str, weight: str, *, width: int, scale: float = 1.0, positions: str | None = None
+        self,
+        out: str,
+        weight: str,
+        *,
+        width: int,
+        scale: float = 1.0,
+        positions: str | None = None,
+        n_positions: int = 0,
     ) -> None:
         """Rows of `weight` by token id, times `scale`, plus rows of `positions` by position."""
         self._buffer(out, width)
-        self.ops.append(Op("embed", ("tokens",), (out,), (weight, positions), {"scale": scale}))
+        params = {"scale": scale, "n_positions": n_positions if positions else 0}
+        self.ops.append(Op("embed", ("tokens",), (out,), (weight, positions), params))
 
     def prepare(self, src: str, out: str, norm: Norm | None = None) -> None:
         """Normalise (or not) and lay a row out as input of linear layers."""

@@ -83,14 +83,14 @@ def expert_name(name: str, expert: int) -> str:
 
 
 def shapes_of(plan: Plan) -> dict[str, Shape]:
-    """Shape of every weight as the plan implies it; -1 where any number of rows will do."""
+    """Shape of every weight as the plan implies it."""
     shapes: dict[str, Shape] = {}
     for op in plan:
         if op.kind == "embed":
             width = plan.widths[op.outs[0]]
             shapes[op.weights[0] or ""] = (plan.n_vocab, width)
             if op.weights[1]:
-                shapes[op.weights[1]] = (-1, width)
+                shapes[op.weights[1]] = (op.params["n_positions"], width)
         elif op.kind in ("linear", "gated"):
             for name, out in zip(op.weights, op.outs):
                 shapes[name or ""] = (plan.widths[out], plan.prepared[op.ins[0]])
@@ -216,8 +216,7 @@ def _check_complete(files: WeightFiles, found: Mapping[str, Stored | None]) -> N
 
 
 def _check(stored: Stored, shape: Shape) -> None:
-    expected = tuple(n if m < 0 else m for m, n in zip(shape, stored.shape))
-    if len(stored.shape) != len(shape) or stored.shape != expected:
+    if tuple(stored.shape) != shape:
         raise TensorError(
             f"shape {list(stored.shape)}, but the hyper-parameters imply {list(shape)}",
             path=stored.path,
