@@ -20,7 +20,7 @@ cdef struct ExpertLayer:
     const rl_matrix** up
     const rl_matrix** down
 
-# Memory of one call. A *column* is a token at one of its experts; those of an expert are neighbours.
+# Memory of one call. A *column* is a token at one of its experts; an expert's are neighbours.
 cdef struct ExpertSpace:
     int32_t* chosen             # [n][n_used], experts of a token, the best first
     float* weights              # [n][n_used]
