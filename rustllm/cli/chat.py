@@ -20,6 +20,7 @@ from typing import Any
 from rustllm.cli.generate import describe_speed
 from rustllm.cli.options import (
     STDIN,
+    add_generation_arguments,
     add_model_arguments,
     add_sampling_arguments,
     add_text_arguments,
@@ -28,7 +29,7 @@ from rustllm.cli.options import (
     sampling_options,
 )
 from rustllm.cli.output import Output
-from rustllm.cli.resolve import open_model
+from rustllm.cli.resolve import open_draft, open_model
 
 __all__ = ["add_arguments", "run"]
 
@@ -39,6 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="instructions before the conversation")
     add_model_arguments(parser)
     add_sampling_arguments(parser)
+    add_generation_arguments(parser)
 
 
 class Conversation:
@@ -47,6 +49,8 @@ class Conversation:
     def __init__(self, model: Any, args: Namespace, output: Output) -> None:
         self._model = model
         self._options = sampling_options(args)
+        if args.draft is not None:
+            self._options["draft"] = open_draft(args.draft, args, output)
         self._state = model.new_state(context=args.context)
         self._system = args.system
         self._output = output
@@ -63,10 +67,15 @@ class Conversation:
         first = None
         answer: list[str] = []
         ids: list[int] = []
-        for piece in self._model.chat(self.messages, state=self._state, **self._options):
+        logprobs: list[float] = []
+        tops: list[Any] = []
+        pieces = self._model.chat(self.messages, state=self._state, **self._options)
+        for piece in pieces:
             first = first or time.perf_counter()
             answer.append(piece)
             ids.extend(piece.ids)
+            logprobs.extend(piece.logprobs)
+            tops.extend(piece.top_logprobs)
             if not self._output.json:
                 self._output.write(piece)
         ended = time.perf_counter()
@@ -75,7 +84,15 @@ class Conversation:
         seconds = {"first": (first or ended) - started, "all": ended - started}
         if self._output.json:
             rounded = {key: round(value, 4) for key, value in seconds.items()}
-            self._output.document("chat", messages=self.messages, ids=ids, seconds=rounded)
+            self._output.document(
+                "chat",
+                messages=self.messages,
+                ids=ids,
+                logprobs=logprobs,
+                **({"top_logprobs": tops} if tops else {}),
+                finish_reason=pieces.finish_reason,
+                seconds=rounded,
+            )
         else:
             if not text.endswith("\n"):
                 self._output.line()

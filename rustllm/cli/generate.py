@@ -11,15 +11,18 @@ examples:
   rustllm generate --json-schema person.json "Describe Marie Curie as JSON."
   rustllm generate --regex "[0-9]{1,2} legs" "How many legs has a dog?"
   git log -5 | rustllm generate - --json
+  rustllm generate --json --logprobs 3 --temperature 0 -n 5 "The sky is"
+  rustllm generate --raw --draft lookup --file code.py
 """
 
 from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rustllm.cli.options import (
+    add_generation_arguments,
     add_model_arguments,
     add_sampling_arguments,
     add_text_arguments,
@@ -28,7 +31,7 @@ from rustllm.cli.options import (
     sampling_options,
 )
 from rustllm.cli.output import Output
-from rustllm.cli.resolve import open_model
+from rustllm.cli.resolve import open_draft, open_model
 from rustllm.errors import ArgumentError, error_context
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--json-schema", metavar="FILE", help="the answer is JSON valid for the schema in FILE"
     )
     form.add_argument("--json-value", action="store_true", help="the answer is JSON")
+    add_generation_arguments(parser)
 
 
 def run(args: Namespace) -> int:
@@ -62,11 +66,14 @@ def run(args: Namespace) -> int:
     options = sampling_options(args)
     if form is not None:
         options["constraint"] = form
+    if args.draft is not None:
+        options["draft"] = open_draft(args.draft, args, output)
     if args.context is not None:
-        options["state"] = model.new_state(context=args.context)
+        options["context"] = args.context
     text: list[str] = []
     ids: list[int] = []
     logprobs: list[float] = []
+    tops: list[Any] = []
     first = None
     raw = args.raw or not getattr(model, "has_chat_template", False)
     if raw:
@@ -78,6 +85,7 @@ def run(args: Namespace) -> int:
         text.append(piece)
         ids.extend(piece.ids)
         logprobs.extend(piece.logprobs)
+        tops.extend(piece.top_logprobs)
         if not output.json:
             output.write(piece)
     ended = time.perf_counter()
@@ -91,7 +99,9 @@ def run(args: Namespace) -> int:
             text="".join(text),
             ids=ids,
             logprobs=logprobs,
+            **({"top_logprobs": tops} if args.top_logprobs else {}),
             finish_reason=pieces.finish_reason,
+            **({"guessed": pieces.n_guessed, "right": pieces.n_right} if args.draft else {}),
             seconds={key: round(value, 4) for key, value in seconds.items()},
         )
         return 0

@@ -13,6 +13,7 @@ from rustllm.errors import ArgumentError, FileAccessError, FileMissingError
 
 __all__ = [
     "access",
+    "add_generation_arguments",
     "add_model_arguments",
     "add_sampling_arguments",
     "add_text_arguments",
@@ -107,17 +108,69 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--min-p", type=real(0, 1), metavar="P", help="drop tokens below P times the likeliest"
     )
+    group.add_argument(
+        "--typical",
+        dest="typical_p",
+        type=real(0, 1),
+        metavar="P",
+        help="keep this much probability nearest to the typical",
+    )
+    group.add_argument(
+        "--repeat-penalty", type=real(0), metavar="X", help="above 1: repeat less (1.1 is usual)"
+    )
+    group.add_argument(
+        "--frequency-penalty", type=real(-100, 100), metavar="X", help="for each time it was said"
+    )
+    group.add_argument(
+        "--presence-penalty", type=real(-100, 100), metavar="X", help="once it was said"
+    )
+    group.add_argument(
+        "--repeat-last-n",
+        type=whole(-1),
+        metavar="N",
+        help="tokens the penalties look back; -1 all",
+    )
     group.add_argument("--seed", type=whole(0), metavar="N", help="same seed, same text")
     group.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="stop before TEXT; repeatable"
     )
 
 
+def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what goes beyond choosing tokens: log-probabilities, drafts, the end of the context."""
+    group = parser.add_argument_group("generation")
+    group.add_argument(
+        "--logprobs",
+        dest="top_logprobs",
+        type=whole(0),
+        metavar="N",
+        help="with --json: the N likeliest tokens at each place, with log-probabilities",
+    )
+    group.add_argument(
+        "--draft",
+        metavar="lookup|NAME|PATH",
+        help="guess ahead from the text so far or with a smaller model: faster, the same text",
+    )
+    group.add_argument(
+        "--draft-tokens", type=whole(1), metavar="N", help="tokens to guess at a time (default: 8)"
+    )
+    group.add_argument(
+        "--context-shift",
+        type=whole(0),
+        metavar="N",
+        help="when the context is full, keep N first tokens and the later half, and go on",
+    )
+
+
 def sampling_options(args: argparse.Namespace) -> dict[str, object]:
     """Return the keyword arguments of ``generate`` and ``chat`` that were given."""
     chosen: dict[str, object] = {"max_tokens": args.max_tokens}
-    for name in ("temperature", "top_k", "top_p", "min_p", "seed"):
-        value = getattr(args, name)
+    names = (
+        "temperature top_k top_p min_p typical_p repeat_penalty frequency_penalty presence_penalty "
+        "repeat_last_n seed top_logprobs draft draft_tokens context_shift"
+    )
+    for name in names.split():
+        value = getattr(args, name, None)
         if value is not None:
             chosen[name] = value
     if args.stop:

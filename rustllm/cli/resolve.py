@@ -9,7 +9,7 @@ from typing import Any
 from rustllm.cli.output import Output
 from rustllm.errors import FileMissingError
 
-__all__ = ["open_model", "open_tokenizer"]
+__all__ = ["open_draft", "open_model", "open_tokenizer"]
 
 
 def open_tokenizer(choice: str, output: Output) -> Any:
@@ -43,6 +43,13 @@ def open_tokenizer(choice: str, output: Output) -> Any:
     raise FileMissingError(
         "no file and no tokenizer of this name", path=choice, hint=f"names: {known}"
     )
+
+
+def open_draft(choice: str, args: Namespace, output: Output) -> Any:
+    """Return what guesses ahead: ``"lookup"``, or the model of that name or path."""
+    if choice == "lookup":
+        return choice
+    return open_model(Namespace(**{**vars(args), "model": choice}), output)
 
 
 def open_model(args: Namespace, output: Output) -> Any:

@@ -70,6 +70,46 @@ def test_generate_as_a_document(capsys):
     assert found["text"] and set(found["seconds"]) == {"load", "first", "all"}
 
 
+def test_generate_tells_log_probabilities_and_how_it_ended(capsys):
+    main(["generate", "--json", "--temperature", "0", "-n", "4", "--logprobs", "2", "the c"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["finish_reason"] == "length"
+    assert [len(top) for top in found["top_logprobs"]] == [2] * 4
+    assert [top[0][0] for top in found["top_logprobs"]] == found["ids"]
+    assert [top[0][1] for top in found["top_logprobs"]] == found["logprobs"]
+
+
+def test_generate_with_a_draft_says_the_same(capsys, monkeypatch, small):
+    def named(args, output):
+        assert args.model == "a smaller one"
+        return small
+
+    monkeypatch.setattr("rustllm.cli.resolve.open_model", named)
+    options = ["--json", "--seed", "3", "-n", "40", "--context", "60"]
+    main(["generate", *options, "the cat"])
+    plain = json.loads(capsys.readouterr().out)
+    main(["generate", *options, "--draft", "lookup", "--draft-tokens", "3", "the cat"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ids"], found["logprobs"]) == (plain["ids"], plain["logprobs"])
+    assert 0 <= found["right"] <= found["guessed"]
+    main(["generate", *options, "--draft", "a smaller one", "the cat"])
+    assert json.loads(capsys.readouterr().out)["ids"] == plain["ids"]
+
+
+def test_penalties_cuts_and_the_shift_of_the_context(capsys):
+    options = ["--json", "--temperature", "0", "-n", "30"]
+    main(["generate", *options, "the c"])
+    plain = json.loads(capsys.readouterr().out)
+    penalties = ["--repeat-penalty", "1.5", "--presence-penalty", "2", "--frequency-penalty", "2"]
+    main(["generate", *options, *penalties, "--repeat-last-n", "-1", "--typical", "0.9", "the c"])
+    found = json.loads(capsys.readouterr().out)
+    assert len(set(found["ids"])) > len(set(plain["ids"]))
+    main(["generate", *options, "--context", "12", "the c"])
+    assert json.loads(capsys.readouterr().out)["finish_reason"] == "context"
+    main(["generate", *options, "--context", "12", "--context-shift", "2", "the c"])
+    assert json.loads(capsys.readouterr().out)["finish_reason"] == "length"
+
+
 def test_generate_stops_before_a_stop_text(capsys):
     main(["generate", "--temperature", "0", "-n", "50", "--stop", "t ", "the c"])
     assert capsys.readouterr().out == "a\n"
