@@ -187,8 +187,8 @@ RL_INLINE_AVX512 __m512 rl_column_512(const int type, const uint8_t *q, int k) {
     return _mm512_loadu_ps((const float *)q + 16 * k);
 }
 
-/* `ng` groups at a time: with one token a group is one chain of additions, whose latency would show. */
-RL_INLINE_AVX512 void rl_groups_float_512(const int type, const int nc, const int ng, const rl_matrix *m, int32_t g,
+/* Groups g and, with ng = 2, g + apart: with one token a group is one chain of additions, whose latency would show. */
+RL_INLINE_AVX512 void rl_groups_float_512(const int type, const int nc, const int ng, const rl_matrix *m, int32_t g, int32_t apart,
                                           const uint8_t *act, float *y, ptrdiff_t stride, const float *bias) {
     const int nb = m->n_blocks;
     const size_t qb = rl_quant_bytes(type);
@@ -199,14 +199,14 @@ RL_INLINE_AVX512 void rl_groups_float_512(const int type, const int nc, const in
         for (int c = 0; c < nc; c++) acc[i][c] = _mm512_setzero_ps();
     for (int b = 0; b < nb; b++, a += nc * RL_ACT_FLOAT) {
         for (int i = 0; i < ng; i++) {
-            if (!rl_is_float(type)) rl_unpack_512(type, group + i * m->group_bytes, b, w[i]);
-            else if (nc <= 2) rl_prefetch_512(group + i * m->group_bytes + b * qb, qb);
+            if (!rl_is_float(type)) rl_unpack_512(type, group + i * apart * m->group_bytes, b, w[i]);
+            else if (nc <= 2) rl_prefetch_512(group + i * apart * m->group_bytes + b * qb, qb);
         }
 #pragma GCC unroll 4
         for (int k = 0; k < 32; k++) {
 #pragma GCC unroll 2
             for (int i = 0; i < ng; i++) {
-                __m512 wk = rl_is_float(type) ? rl_column_512(type, group + i * m->group_bytes + b * qb, k) : _mm512_load_ps(w[i] + 16 * k);
+                __m512 wk = rl_is_float(type) ? rl_column_512(type, group + i * apart * m->group_bytes + b * qb, k) : _mm512_load_ps(w[i] + 16 * k);
 #pragma GCC unroll 8
                 for (int c = 0; c < nc; c++)
                     acc[i][c] = _mm512_fmadd_ps(wk, _mm512_set1_ps(rl_float_at(a, 32 * c + k)), acc[i][c]);
@@ -215,17 +215,19 @@ RL_INLINE_AVX512 void rl_groups_float_512(const int type, const int nc, const in
     }
     for (int i = 0; i < ng; i++)
         for (int c = 0; c < nc; c++) {
-            const int row = (g + i) * RL_GROUP;
+            const int row = (g + i * apart) * RL_GROUP;
             rl_store_rows_512(y + c * stride + row, acc[i][c], bias ? bias + row : NULL, m->n_rows - row);
         }
 }
 
 RL_INLINE_AVX512 void rl_mm_float_512(const int type, const int nc, const rl_matrix *m, int32_t g0, int32_t g1,
                                       const uint8_t *act, float *y, ptrdiff_t stride, const float *bias) {
-    int32_t g = g0;
-    if (nc <= 2)
-        for (; g + 2 <= g1; g += 2) rl_groups_float_512(type, nc, 2, m, g, act, y, stride, bias);
-    for (; g < g1; g++) rl_groups_float_512(type, nc, 1, m, g, act, y, stride, bias);
+    int32_t g = g0, half = (g1 - g0) / 2;
+    if (nc <= 2) { /* two streams, each without a gap, so that what is asked for ahead is used */
+        for (; g < g0 + half; g++) rl_groups_float_512(type, nc, 2, m, g, half, act, y, stride, bias);
+        g += half;
+    }
+    for (; g < g1; g++) rl_groups_float_512(type, nc, 1, m, g, 0, act, y, stride, bias);
 }
 
 #define RL_TILE_512(nc)                                                                                          \
