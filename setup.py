@@ -21,6 +21,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from Cython.Compiler import Errors, Options
 from setuptools import Extension, setup
@@ -101,7 +102,7 @@ extensions = [
     Extension(
         ".".join(source.with_suffix("").parts),
         [str(source)],
-        include_dirs=["rustllm/_core/simd"],
+        include_dirs=["rustllm/_core/simd", numpy.get_include()],
         depends=headers_of(source),
         define_macros=macros,
         extra_compile_args=compile_args,

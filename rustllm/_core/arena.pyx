@@ -153,6 +153,10 @@ cdef int _take_back(ArenaCore* core, ArenaMark at, str on_live) except -1:
 
 
 @cython.final
+# Imported with the first array: numpy comes with it.
+cdef object _arrays = None
+
+
 cdef class ArenaBuffer:
     """Writable memory of an :class:`Arena`: a flat buffer of bytes.
 
@@ -537,13 +541,14 @@ cdef class Arena:
         array([[0, 0],
                [0, 0]], dtype=int32)
         """
-        import numpy
+        global _arrays
         cdef size_t n_items = 1
         cdef size_t extent, item
         cdef bint is_empty = False
-        if not isinstance(dtype, numpy.dtype):
-            dtype = numpy.dtype(dtype)
-        if dtype.hasobject or dtype.subdtype is not None or dtype.itemsize == 0:
+        if _arrays is None:
+            from rustllm._core import arrays as _arrays
+        found = _arrays.plain_dtype(dtype)
+        if found is None:
             raise failure(BAD_ARGUMENT, f"an arena cannot hold items of type {dtype}", None)
         shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         if len(shape) > 32:
@@ -556,19 +561,16 @@ cdef class Arena:
                 raise failure(NO_MEMORY, f"shape {shape} exceeds the address space", None)
             else:
                 n_items *= extent
-        item = dtype.itemsize
+        item = found.itemsize
         if n_items > MAX_BYTES // item:
             raise failure(NO_MEMORY, f"shape {shape} exceeds the address space", None)
         if is_empty:
             n_items = 0
-        # numpy refuses to look at an empty buffer, so an empty array looks at one item's room.
+        # An empty buffer has no address, so an empty array looks at one item's room.
         cdef ArenaBuffer buffer = self.new_buffer((n_items if n_items else 1) * item, align)
         if zeroed:
             memset(<void*> buffer.handle.address, 0, buffer.handle.n_bytes)
-        array = numpy.frombuffer(buffer, dtype)
-        if is_empty:
-            array = array[:0]
-        return array if len(shape) == 1 else array.reshape(shape)
+        return _arrays.view_of(memoryview(buffer), shape, found)
 
     def mark(self):
         """The present position, for :meth:`rollback`.
