@@ -474,7 +474,10 @@ class BpeTokenizer(Tokenizer[Token]):
 
     def _encode_single_piece(self, text_or_bytes: str | bytes) -> list[int]:
         data = text_or_bytes.encode() if isinstance(text_or_bytes, str) else text_or_bytes
-        return cast("list[int]", self._encoder.encode_piece(data).tolist())
+        try:
+            return cast("list[int]", self._encoder.encode_piece(data).tolist())
+        except UnicodeError as error:
+            raise TokenizerError(str(error)) from None
 
     def _encode_only_native_bpe(self, text: str) -> list[int]:
         return self.encode_ordinary(text)
