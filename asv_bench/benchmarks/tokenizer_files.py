@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 from rustllm.tokenizers.tokenizer_json import from_bytes
 from rustllm.tokenizers.trainer import BpeTrainer
@@ -16,6 +17,10 @@ def _text(n_words: int) -> str:
 
 
 def _file(kind: str) -> bytes:
+    if kind == "Unigram, NFKC":
+        return json.dumps({**json.loads(_file("Unigram")), "normalizer": {"type": "NFKC"}}).encode()
+    if kind == "SentencePiece BPE":
+        return _sentencepiece_file()
     text = _text(60_000)
     trained = BpeTrainer(4000).train([text])
     if kind == "BPE":
@@ -24,16 +29,28 @@ def _file(kind: str) -> bytes:
     content = {**trained.to_json(), "added_tokens": [], "decoder": None}
     if kind == "WordPiece":
         pieces = ["[UNK]", *words, *(f"##{word}" for word in words)]
-        content["normalizer"] = {"type": "BertNormalizer"}
+        content["normalizer"] = {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": True,
+        }
         content["pre_tokenizer"] = {"type": "BertPreTokenizer"}
         content["model"] = {
             "type": "WordPiece",
             "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
             "vocab": {piece: i for i, piece in enumerate(dict.fromkeys(pieces))},
         }
     else:
         pieces = [f"▁{word}" for word in words] + words
-        content["pre_tokenizer"] = {"type": "Metaspace"}
+        content["pre_tokenizer"] = {
+            "type": "Metaspace",
+            "replacement": "▁",
+            "prepend_scheme": "always",
+        }
         content["model"] = {
             "type": "Unigram",
             "unk_id": 0,
@@ -42,19 +59,70 @@ def _file(kind: str) -> bytes:
     return json.dumps(content).encode()
 
 
+def _sentencepiece_file() -> bytes:
+    """Merges over words that a mark begins, with bytes to fall back on."""
+    words = sorted(set(_text(60_000).split()), key=len)
+    vocab = {text: i for i, text in enumerate(["<unk>", "▁", *_LETTERS])}
+    for byte in range(256):
+        vocab[f"<0x{byte:02X}>"] = len(vocab)
+    merges = []
+    for word in words:
+        made = "▁"
+        for letter in word:
+            if made + letter not in vocab:
+                vocab[made + letter] = len(vocab)
+                merges.append([made, letter])
+            made += letter
+    model = {
+        "type": "BPE", "vocab": vocab, "merges": merges, "unk_token": "<unk>", "fuse_unk": True,
+        "byte_fallback": True, "dropout": None, "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+    }  # fmt: skip
+    normalizer = {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        ],
+    }
+    return json.dumps(
+        {
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+            "normalizer": normalizer, "pre_tokenizer": None, "post_processor": None,
+            "decoder": None, "model": model,
+        }
+    ).encode()  # fmt: skip
+
+
+def _open(library: str, source: bytes) -> Any:
+    if library == "rustllm":
+        return from_bytes(source).encode_ordinary
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise NotImplementedError("tokenizers is not installed") from None
+    peer = Tokenizer.from_str(source.decode())
+    return lambda text: peer.encode(text, add_special_tokens=False).ids
+
+
 class EncodeWithModel:
-    """One text of a megabyte by each kind of model."""
+    """Documents of 4,000 characters by each kind of model; tokenizers beside it where it is."""
 
-    params = [["BPE", "WordPiece", "Unigram"]]
-    param_names = ["model"]
+    params = [
+        ["rustllm", "tokenizers"],
+        ["BPE", "SentencePiece BPE", "WordPiece", "Unigram", "Unigram, NFKC"],
+    ]
+    param_names = ["library", "model"]
 
-    def setup(self, model: str) -> None:
-        self.text = _text(180_000)
-        self.tokenizer = from_bytes(_file(model))
-        self.tokenizer.encode_to_numpy(self.text)
+    def setup(self, library: str, model: str) -> None:
+        text = _text(60_000) + " “quoted” café" * 100
+        self.docs = [text[i : i + 4000] for i in range(0, len(text), 4000)]
+        self.encode = _open(library, _file(model))
+        self.encode(self.docs[0])
 
-    def time_encode(self, model: str) -> None:
-        self.tokenizer.encode_to_numpy(self.text)
+    def time_encode(self, library: str, model: str) -> None:
+        for doc in self.docs:
+            self.encode(doc)
 
 
 class OpenTokenizerFile:

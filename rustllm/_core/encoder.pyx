@@ -126,6 +126,7 @@ cdef enum:
     MAX_THREADS = 64
     PER_THREAD = 1 << 15    # characters that are worth another thread
     WORTH_TEACHING = 1 << 18    # bytes that a thread has read, for another to start from its caches
+    MANY_IDS = 1 << 16      # ids whose bytes are counted before they are written
     REFUSED = -100
 
 cdef struct Job:
@@ -1010,7 +1011,7 @@ cdef class Encoder:
         return 0
 
     cdef Py_ssize_t join(self, Workspace* space, const uint32_t* ids, Py_ssize_t n) except -1:
-        cdef Py_ssize_t i, used = 0
+        cdef Py_ssize_t i, used = 0, room = 0
         cdef uint32_t start, n_vocab = self.coder.bpe.vocab.n
         cdef Py_ssize_t length
         cdef const uint32_t* offset = self.coder.bpe.vocab.offset
@@ -1018,8 +1019,16 @@ cdef class Encoder:
         cdef const uint8_t* entry
         self.make_spellings()
         table = <const uint8_t*>self.spelling
-        # Sixteen bytes are written for every token, whatever its length.
-        if reserve_text(space, 16 * n + 16) < 0:
+        # Sixteen bytes are written for every token, whatever its length. Of many, it is counted
+        # first how many bytes there are.
+        if n > MANY_IDS:
+            for i in range(n):
+                if ids[i] >= n_vocab:
+                    raise KeyError(ids[i])
+                room += offset[ids[i] + 1] - offset[ids[i]]
+        else:
+            room = 16 * n
+        if reserve_text(space, room + 16) < 0:
             raise MemoryError
         for i in range(n):
             if ids[i] >= n_vocab:
@@ -1035,7 +1044,7 @@ cdef class Encoder:
             else:
                 start = offset[ids[i]]
                 length = offset[ids[i] + 1] - start
-                if grow_text(space, used + length + 16 * (n - i)) < 0:
+                if n <= MANY_IDS and grow_text(space, used + length + 16 * (n - i)) < 0:
                     raise MemoryError
                 memcpy(space.text + used, self.coder.bpe.vocab.blob + start, length)
             used += length
