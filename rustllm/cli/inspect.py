@@ -4,6 +4,7 @@ examples:
   rustllm inspect model.gguf
   rustllm inspect smollm2-135m-instruct --tensors
   rustllm inspect model.safetensors --json
+  rustllm inspect folder/ --plan
   rustllm inspect model.gguf --plan
 """
 
@@ -26,7 +27,9 @@ SHOWN_CHARACTERS = 72  # of a text
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", metavar="NAME|PATH", help="a model file, or a named model")
+    parser.add_argument(
+        "model", metavar="NAME|PATH", help="a model file or folder, or a named model"
+    )
     parser.add_argument("--tensors", action="store_true", help="a line for every tensor")
     parser.add_argument(
         "--full", action="store_true", help="whole texts and arrays of the metadata"
@@ -50,7 +53,8 @@ def run(args: Namespace) -> int:
         kind = type(file).__name__.removesuffix("File")
         told = getattr(file, "info", None) or file.tensors  # an array does not know bfloat16
         tensors = [describe_tensor(name, tensor) for name, tensor in told.items()]
-        metadata = dict(file.metadata)
+        metadata = describe_model(file, path)
+        size = file_bytes(file, path)
         if output.json:
             shown = {
                 key: shorten(value, whole=args.full, as_data=True)
@@ -60,14 +64,14 @@ def run(args: Namespace) -> int:
                 "inspect",
                 path=str(path),
                 format=kind,
-                file_bytes=path.stat().st_size,
+                file_bytes=size,
                 metadata=shown,
                 tensors=tensors,
                 plan=plan,
             )
             return 0
         n_bytes = sum(tensor["bytes"] for tensor in tensors)
-        output.line(f"{path}: {kind}, {path.stat().st_size / 1e6:.1f} MB")
+        output.line(f"{path}: {kind}, {size / 1e6:.1f} MB")
         output.line(f"\nmetadata ({len(metadata)})")
         for key, value in metadata.items():
             output.line(f"  {key}: {shorten(value, whole=args.full)}")
@@ -90,9 +94,13 @@ def run(args: Namespace) -> int:
 
 
 def open_weights(path: Path) -> Any:
-    """Open a GGUF or safetensors file; what it is, is told by its content."""
+    """Open a GGUF or safetensors file, or a model folder; the content tells what a file is."""
     from rustllm.loaders.detect import detect_format
 
+    if path.is_dir():
+        from rustllm.loaders.safetensors import SafetensorsFolder
+
+        return SafetensorsFolder(path)
     kind = detect_format(path).kind if path.is_file() and path.stat().st_size else "gguf"
     if kind == "safetensors":
         from rustllm.loaders.safetensors import SafetensorsFile
@@ -107,6 +115,23 @@ def open_weights(path: Path) -> Any:
         path=str(path),
         hint="inspect reads GGUF and safetensors",
     )
+
+
+def describe_model(file: Any, path: Path) -> dict[str, Any]:
+    """Return the metadata of a file; of a folder, what its ``config.json`` says."""
+    if not path.is_dir():
+        return dict(file.metadata)
+    from rustllm.models.hf_config import read_json
+
+    config = path / "config.json"
+    return read_json(config) if config.is_file() else {}
+
+
+def file_bytes(file: Any, path: Path) -> int:
+    """Return the bytes of a file, or of all weight files of a folder."""
+    if path.is_dir():
+        return sum(part.size for part in file.files.values())
+    return path.stat().st_size
 
 
 def describe_tensor(name: str, tensor: Any) -> dict[str, Any]:

@@ -269,3 +269,18 @@ def test_a_template_and_special_tokens_come_from_the_folder(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("<{{ messages[0].content }}>{{ eos_token }}")
     model = rustllm.load_model(tmp_path, threads=1)
     assert model.format_chat([{"role": "user", "content": "hi"}]) == "<hi></s>"
+
+
+def test_inspect_shows_a_folder(tmp_path, capsys):
+    from rustllm.cli import main
+
+    write_folder(tmp_path)
+    assert main(["inspect", "--plan", "--tensors", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "model_type: 'llama'" in text
+    assert DOWN in text
+    assert "logits = linear(last_in)  [output.weight]" in text
+    assert main(["inspect", "--json", str(tmp_path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["file_bytes"] == (tmp_path / "model.safetensors").stat().st_size
+    assert told["metadata"]["hidden_size"] == 32
