@@ -1054,6 +1054,8 @@ cdef class Engine:
             elif step.kind == "gather":
                 op.src = ids[step.ins[0]]
                 op.dst = ids[step.outs[0]]
+                if "logits" in step.outs:
+                    self.logits = ids["logits"]
             elif step.kind == "experts":
                 op.src = ids[step.ins[0]]
                 op.other = ids[step.ins[1]]
@@ -1068,6 +1070,9 @@ cdef class Engine:
                         raise ValueError(f"operation {i}: a row of {self._widths[buffer]} values")
             if op.kind in (EMBED, ADD, GATHER, ATTENTION, EXPERTS):
                 self._private[op.dst] = True
+        if self.logits >= 0 and "logits" not in by_row:
+            # Rows that are asked for as they are: the caller's memory, of which there is one copy.
+            self._private[self.logits] = False
         for name in by_row:
             if self._private[ids[name]]:
                 raise ValueError(f"buffer {name!r} is written by token and by row operations")

@@ -29,9 +29,10 @@ from rustllm.traits.model import LanguageModel, Loaded
 
 if TYPE_CHECKING:
     from rustllm.models.chat_template import ChatTemplate
+    from rustllm.models.embedding import HiddenRows
     from rustllm.models.plan import Plan
     from rustllm.traits.tokenizer import Tokenizer
-    from rustllm.types import Logits
+    from rustllm.types import EmbeddingArray, Logits
 
 __all__ = ["Transformer"]
 
@@ -100,6 +101,7 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         self._metadata = metadata or {}
         self._chat_template: ChatTemplate | None = None
         self._fingerprint: str | None = None
+        self._hidden_rows: HiddenRows | None = None
         # Scratch memory of calls that have ended, for the next ones.
         self._workspaces: list[Workspace] = []
         self.path = path
@@ -268,6 +270,57 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
             ]
         )
         return rows if every else np.concatenate(rows)
+
+    def embed(
+        self,
+        text: str | Sequence[str],
+        *,
+        pooling: Literal["mean", "last", "first", "cls", "none"] = "mean",
+        normalize: bool = True,
+    ) -> EmbeddingArray | list[EmbeddingArray]:
+        """Return vectors for texts: what the model holds after its last layer and norm.
+
+        Parameters
+        ----------
+        text : str or sequence of str
+            Special tokens in it are plain text; the model's first token is put in front where it
+            wants one.
+        pooling : {"mean", "last", "first", "cls", "none"}
+            The mean over a text's tokens, the vector of the last (which alone has seen all) or the
+            first (also called cls), or one for each.
+        normalize : bool
+            Scale every vector to length 1.
+
+        Returns
+        -------
+        numpy.ndarray or list of numpy.ndarray
+            float32 ``[n_embd]`` for a text, ``[n_texts, n_embd]`` for several; with ``"none"``
+            ``[n_tokens, n_embd]``, in a list for several.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown pooling, or a text without tokens.
+        ContextLengthError
+            A text is longer than the model was trained for.
+
+        Notes
+        -----
+        Texts are read together; each vector has the same bits as for its text alone.
+        """
+        from rustllm.models.embedding import embed
+
+        self.require(Loaded)
+        return embed(self, text, pooling, normalize)
+
+    @property
+    def _hidden(self) -> HiddenRows:
+        """The engine that stops after the last layer, made on first use."""
+        from rustllm.models.embedding import HiddenRows
+
+        if self._hidden_rows is None:
+            self._hidden_rows = HiddenRows(self._plan, self._engine.weights, self._exact)
+        return self._hidden_rows
 
     def _read(
         self,

@@ -234,7 +234,7 @@ class LanguageModel(Model[PhaseT], Generic[PhaseT, ConfigT, StateT]):
             An id is outside the vocabulary; the state is unchanged.
         """
 
-    def embed(self, text: str) -> EmbeddingArray:
+    def embed(self, text: str) -> EmbeddingArray | list[EmbeddingArray]:
         """Return one vector for `text`, ``float32 [n_embd]``."""
         raise UnsupportedError(f"{type(self).__name__} gives no embeddings")
 
