@@ -346,7 +346,11 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
                     )
             try:
                 wanted = [n for _, _, n in requests]
-                scores = _rows(buffer, sum(wanted), self._config.n_vocab)
+                scores = (
+                    states[0]._rows.take()
+                    if buffer is None and wanted == [1]
+                    else _rows(buffer, sum(wanted), self._config.n_vocab)
+                )
                 self._compute(tokens, states, wanted, scores, flag)
             except BaseException:
                 for state, n in zip(states, before, strict=True):
