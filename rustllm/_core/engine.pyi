@@ -12,7 +12,9 @@ ACTIVATIONS: dict[str, int]
 
 class Rows:
     shape: tuple[int, int]
+    type_id: int
     def __init__(self, type_id: int, n_rows: int, n_cols: int, source: object) -> None: ...
+    def row(self, index: int) -> NDArray[np.float32]: ...
 
 class Workspace:
     capacity: int

@@ -847,6 +847,22 @@ cdef class Rows:
         self.source = source
         self.shape = (n_rows, n_cols)
 
+    @property
+    def type_id(self):
+        """GGUF's number of the block format."""
+        return self.table.type_id
+
+    def row(self, int index):
+        """One row in float32, `[n_cols]`, each weight exactly what the format defines."""
+        if not 0 <= index < self.table.n_rows:
+            raise IndexError(f"row {index} of {self.table.n_rows}")
+        cdef float[::1] out = np.empty(self.shape[1], np.float32)
+        cdef Py_ssize_t n = out.shape[0]
+        with nogil:
+            dequantize_row(self.table.type_id, self.table.rows + index * self.table.row_bytes,
+                           &out[0], n)
+        return np.asarray(out)
+
 
 cdef class Workspace:
     """Scratch memory of one caller at a time; grows when a call needs more."""

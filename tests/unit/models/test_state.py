@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rustllm import serialize
+from rustllm._core.engine import Rows
 from rustllm._core.kv_cache import KVCache
 from rustllm.errors import (
     ArgumentError,
@@ -21,8 +22,10 @@ from rustllm.errors import (
     StateError,
     TruncatedFileError,
 )
+from rustllm.models.load import architecture
+from rustllm.models.transformer import Transformer
 
-from .tiny import tiny_model
+from .tiny import random_weights, tiny_config, tiny_model
 
 IDS = np.random.default_rng(7).integers(0, 83, 400).astype(np.int32)
 ARCHITECTURES = pytest.mark.parametrize("name", ["llama", "gemma3"])
@@ -321,3 +324,27 @@ def test_cancelling_one_state_stops_the_batch_and_keeps_all():
     timer.join()
     assert [s.position for s in states] == [10, 10, 10]
     assert [len(s.tokens) for s in states] == [10, 10, 10]
+
+
+def test_a_table_of_embeddings_that_stays_in_its_file_tells_models_apart(tmp_path):
+    # Untied models look their embeddings up where they lie.
+    def model(seed):
+        config = tiny_config("llama", tied=False)
+        plan = architecture("llama")(config)
+        weights = random_weights(plan, 3)
+        values = np.random.default_rng(seed).standard_normal((83, 64)).astype(np.float32)
+        weights["token_embd.weight"] = Rows(0, 83, 64, values.view(np.uint8).reshape(-1))
+        assert np.array_equal(weights["token_embd.weight"].row(82), values[82])
+        with pytest.raises(IndexError):
+            weights["token_embd.weight"].row(83)
+        return Transformer(config, plan, weights, threads=1)
+
+    first = model(0)
+    state = first.new_state(32)
+    first.forward([1, 2, 3], state)
+    state.save(tmp_path / "s")
+    again = model(0).new_state(32)
+    again.load(tmp_path / "s")
+    assert again.position == 3
+    with pytest.raises(StateError):
+        model(1).new_state(32).load(tmp_path / "s")
