@@ -136,7 +136,7 @@ def tokenize(
 def _settle_plan(folder: Path, plan: Plan) -> None:
     path = folder / "plan.json"
     if path.exists():
-        plan.require_same(Plan.from_json(path.read_text("utf-8"), path), path)
+        plan.require_same(Plan.from_json(path.read_bytes(), path), path)
         return
     with atomic_write(path) as file:
         file.write(plan.to_json().encode())

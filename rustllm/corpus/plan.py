@@ -86,7 +86,7 @@ class Plan:
         return json.dumps(values, sort_keys=True, indent=1)
 
     @classmethod
-    def from_json(cls, text: str, path: PathLikeStr | None = None) -> Self:
+    def from_json(cls, text: str | bytes, path: PathLikeStr | None = None) -> Self:
         """Read a plan; FileFormatError when it is none."""
         try:
             values = json.loads(text)
@@ -98,7 +98,7 @@ class Plan:
                 values["tokenizer"],
                 values["options"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             if isinstance(error, FileFormatError):
                 raise
             raise FileFormatError(f"this is no plan: {error}", path=path) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rustllm.corpus.formats import FORMATS, read_megatron_lengths
+from rustllm.corpus.manifest import read_manifest
 from rustllm.errors import (
     FileFormatError,
     FileMissingError,
@@ -17,6 +17,7 @@ from rustllm.errors import (
     OutOfRangeError,
     TruncatedFileError,
 )
+from rustllm.iterators.blocks import map_file
 
 if TYPE_CHECKING:
     from rustllm.iterators import TokenIterator
@@ -55,25 +56,15 @@ class Corpus:
 
     def __init__(self, folder: PathLikeStr) -> None:
         self.folder = Path(folder)
-        path = self.folder / "corpus.json"
-        try:
-            self.manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            options = self.manifest["options"]
-            self._format, self._dtype = options["format"], options["dtype"]
-            self._n_tokens = int(self.manifest["tokens"])
-            self._n_vocab = int(options["n_vocab"])
-            self._files = dict(self.manifest["files"])
-            name = FORMATS[self._format]
-            for file, facts in self._files.items():
-                self._check_size(file, int(facts["bytes"]))
-        except FileNotFoundError as error:
-            raise FileMissingError(
-                "there is no finished corpus here", path=path, hint="run corpus tokenize again"
-            ) from error
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, FileFormatError):
-                raise
-            raise FileFormatError(f"this is no manifest: {error}", path=path) from error
+        self.manifest: dict[str, Any] = read_manifest(self.folder / "corpus.json")
+        options = self.manifest["options"]
+        self._format, self._dtype = options["format"], options["dtype"]
+        self._n_tokens: int = self.manifest["tokens"]
+        self._n_vocab: int = options["n_vocab"]
+        self._files: dict[str, Any] = self.manifest["files"]
+        name = FORMATS[self._format]
+        for file, facts in self._files.items():
+            self._check_size(file, facts["bytes"])
         self.ids = self._map(name)
         if len(self.ids) != self._n_tokens:
             raise FileFormatError(
@@ -84,22 +75,27 @@ class Corpus:
             index = self.folder / "tokens.idx"
             self.lengths = read_megatron_lengths(index, self._dtype, self._n_tokens)
         else:
-            self.lengths = np.load(self.folder / "lengths.npy", allow_pickle=False)
+            self.lengths = map_file(self.folder / "lengths.npy", None, 0)
         ends = np.cumsum(self.lengths, dtype=np.int64)
-        if (int(ends[-1]) if len(ends) else 0) != self._n_tokens:
+        if (
+            len(ends) != self.manifest["documents"]
+            or (int(ends[-1]) if len(ends) else 0) != self._n_tokens
+            or bool((np.diff(ends, prepend=0) < 0).any())
+        ):
             raise FileFormatError("the lengths do not add up to the ids", path=self.folder)
         self._ends = ends
 
     def _check_size(self, name: str, size: int) -> None:
         path = self.folder / name
-        found = path.stat().st_size
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError as error:
+            raise FileMissingError("a file of the corpus is missing", path=path) from error
         if found != size:
             kind = TruncatedFileError if found < size else FileFormatError
             raise kind(f"{found} bytes, and the manifest says {size}", path=path)
 
     def _map(self, name: str) -> Array:
-        from rustllm.iterators.blocks import map_file
-
         if self._format == "npy":
             return map_file(self.folder / name, None, 0)
         return map_file(self.folder / name, np.dtype(self._dtype).newbyteorder("<"), 0)

@@ -93,7 +93,11 @@ class UnitRunner:
                 continue
             batch.append(document)
             n_chars += len(document)
-            n_bytes += len(document.encode("utf-8", "surrogatepass"))
+            n_bytes += (
+                len(document)
+                if document.isascii()
+                else len(document.encode("utf-8", "surrogatepass"))
+            )
             if n_chars >= _BATCH:
                 flush()
         flush()
@@ -204,10 +208,20 @@ def _lines(item: Input, unit: Unit) -> Iterator[tuple[int, bytes]]:
 
 
 def _split(file: Any, path: str, offset: int, end: int | None) -> Iterator[tuple[int, bytes]]:
-    rest = b""
+    held: list[bytes] = []  # of a line that no block so far ended; joined once
+    size = 0
     while True:
         block = file.read(_BLOCK)
-        *lines, rest = (rest + block).split(b"\n")
+        if block and b"\n" not in block:
+            held.append(block)
+            size += len(block)
+            if size > _MAX_LINE:
+                raise MemoryLimitError(
+                    f"a line is longer than {_MAX_LINE} bytes", path=path, offset=offset
+                )
+            continue
+        held.append(block)
+        *lines, rest = b"".join(held).split(b"\n")
         for line in lines:
             if end is not None and offset >= end:
                 return
@@ -215,10 +229,7 @@ def _split(file: Any, path: str, offset: int, end: int | None) -> Iterator[tuple
             offset += len(line) + 1
         if not block:
             break
-        if len(rest) > _MAX_LINE:
-            raise MemoryLimitError(
-                f"a line is longer than {_MAX_LINE} bytes", path=path, offset=offset
-            )
+        held, size = [rest], len(rest)
     if rest and (end is None or offset < end):
         yield offset, _bare(rest, offset)
 

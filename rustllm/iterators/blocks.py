@@ -253,8 +253,10 @@ def _map_npy(path: PathLikeStr, magic: bytes) -> Block:
         )
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise FileFormatError(str(error), path=path) from error
+    except OSError:
+        raise
+    except Exception as error:  # numpy parses the head as Python, which fails in many ways
+        raise FileFormatError(f"this array cannot be read: {error}", path=path) from error
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise FileFormatError(
             f"expected a flat array of integers, found {array.dtype} {array.shape}", path=path

@@ -172,18 +172,22 @@ class TableFile(Loader):
 
                 with pq.ParquetFile(self.path) as file:
                     for batch in file.iter_batches(columns=columns):
+                        batch.validate(full=True)  # a damaged one is read as it says
                         yield from batch.to_pylist()
             else:
                 with pa.memory_map(self.path) as source, pa.ipc.open_file(source) as reader:
                     for i in range(reader.num_record_batches):
                         batch = reader.get_batch(i)
+                        batch.validate(full=True)
                         yield from (batch.select(columns) if columns else batch).to_pylist()
         except KeyError as error:
             raise FileFormatError(f"no such column: {error}", path=self.path) from None
-        except pa.ArrowInvalid as error:
-            raise FileFormatError(str(error), path=self.path) from None
         except OSError as error:
+            if error.errno is None:  # pyarrow's word for a damaged file
+                raise FileFormatError(str(error), path=self.path) from None
             raise file_error(error, self.path) from None
+        except (pa.ArrowException, ValueError) as error:  # also names that are not UTF-8
+            raise FileFormatError(str(error), path=self.path) from None
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -205,10 +209,12 @@ class ArrayFile(Loader):
         self._format = told
         try:
             self.array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise FileFormatError(f"this array cannot be read: {error}", path=path) from None
         except OSError as error:
             raise file_error(error, path) from None
+        except MemoryError:
+            raise
+        except Exception as error:  # numpy parses the head as Python, which fails in many ways
+            raise FileFormatError(f"this array cannot be read: {error}", path=path) from None
         self.array.flags.writeable = False
 
     @property

@@ -373,6 +373,33 @@ def test_errors_of_verify_say_what_kind(tmp_path):
         corpus.verify(out)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("documents", 4),
+        ("tokens", "9"),
+        ("files", {}),
+        ("sources", [1]),
+        ("options", {"format": 1}),
+    ],
+)
+def test_a_manifest_is_checked_field_by_field(tmp_path, key, value):
+    out = tmp_path / "out"
+    corpus.tokenize([write_jsonl(tmp_path / "in.jsonl", DOCUMENTS[:5])], out, TOKENIZER)
+    manifest = json.loads((out / "corpus.json").read_text())
+    (out / "corpus.json").write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(FileFormatError):
+        corpus.Corpus(out)
+
+
+def test_lines_longer_than_a_block_are_read_once(tmp_path):
+    long = "x" * (3 << 20)
+    source = write_jsonl(tmp_path / "in.jsonl", ["a", long, "b", long])
+    made = corpus.tokenize([source], tmp_path / "out", TOKENIZER, unit_bytes=1 << 20)
+    assert [len(d) for d in made] == [2, len(long) + 1, 2, len(long) + 1]
+    assert made[2].tolist() == [98, END]
+
+
 def test_stats_are_those_of_the_documents(tmp_path):
     source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
     corpus.tokenize([source], tmp_path / "out", TOKENIZER)
