@@ -163,7 +163,8 @@ class Interrupted(Exception):
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bytes(tmp_path, after):
     source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
     options = {"unit_bytes": 500, "workers": 2}
-    corpus.tokenize([source], tmp_path / "clean", TOKENIZER, **options)
+    clean = []
+    corpus.tokenize([source], tmp_path / "clean", TOKENIZER, progress=clean.append, **options)
     done = []
 
     def stop(event):
@@ -175,7 +176,8 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bytes(tmp_path, af
         corpus.tokenize([source], tmp_path / "out", TOKENIZER, progress=stop, **options)
     events = []
     corpus.tokenize([source], tmp_path / "out", TOKENIZER, progress=events.append, **options)
-    assert len(events) <= events[-1]["units_total"] - after  # what was done is not done again
+    # What was done is not done again; workers may have been ahead of what was counted.
+    assert len(events) <= len(clean) - after
     assert digest(tmp_path / "out") == digest(tmp_path / "clean")
     again = []
     corpus.tokenize([source], tmp_path / "out", TOKENIZER, progress=again.append, **options)
