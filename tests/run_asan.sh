@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build a copy of the tree with the address and undefined-behaviour sanitizers and run tests on it.
 #
-#     tests/run_asan.sh                            # the memory and error tests
+#     tests/run_asan.sh                            # the foundation: memory to plugins
 #     tests/run_asan.sh tests/unit/loaders -x      # any others: the arguments are pytest's
 #
 # The working tree is left alone. PYTHON names the interpreter, RUSTLLM_ASAN_DIR a folder to build in
@@ -26,7 +26,8 @@ RUSTLLM_BUILD=asan "$python" setup.py -q build_ext --inplace
 
 if [ $# -eq 0 ]; then
     set -- tests/unit/memory tests/unit/test_errors.py tests/unit/test_error_context.py
-    set -- "$@" tests/property/test_*_model.py
+    set -- "$@" tests/unit/plugins tests/unit/iterators tests/unit/stream
+    set -- "$@" tests/unit/test_parallel.py tests/unit/serialize tests/property/test_*_model.py
 fi
 # A preloaded shell would be checked as well, so the variables are set for Python alone.
 env LD_PRELOAD="$(${CC:-gcc} -print-file-name=libasan.so)" \

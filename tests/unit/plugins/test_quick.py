@@ -1,5 +1,6 @@
 """The quick lookup gives what the manager gives, and steps aside where there are settings."""
 
+import os
 import subprocess
 import sys
 
@@ -25,7 +26,9 @@ def test_no_manager_is_started_for_what_is_built_in():
         "import sys; from rustllm.plugins.quick import lookup; lookup('architecture', 'llama');"
         "sys.exit('rustllm.plugins.builtin' in sys.modules)"
     )
-    environment = {"PYTHONPATH": ":".join(sys.path), "HOME": "/nowhere"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RUSTLLM_")}
+    environment |= {"PYTHONPATH": ":".join(sys.path), "HOME": "/nowhere"}
+    environment.pop("XDG_CONFIG_HOME", None)
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     environment["RUSTLLM_PLUGINS_DISABLED"] = "acme.any"
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode
