@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Sanitized code is slow, which says nothing about the tests.
-if "asan" in os.environ.get("LD_PRELOAD", ""):
-    settings.register_profile(
-        "sanitized", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    settings.load_profile("sanitized")
+# A machine that is busy, or sanitized code, is slow, which says nothing about the tests.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # A shell starts background jobs with SIGINT ignored, and every process below inherits that. The
 # tests of interrupts, in this process and in children, need Python's usual handler.

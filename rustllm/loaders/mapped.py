@@ -17,6 +17,7 @@ from rustllm.errors import (
     OutOfMemoryError,
     StateError,
     TruncatedFileError,
+    convert_error,
 )
 
 __all__ = ["MappedFile", "file_error"]
@@ -26,10 +27,10 @@ _PAGE = mmap.PAGESIZE
 
 def file_error(error: OSError, path: str) -> FileMissingError | FileAccessError | OutOfMemoryError:
     """The library's error for what the operating system said about `path`."""
-    reason = error.strerror or str(error)
-    if isinstance(error, FileNotFoundError):
-        return FileMissingError("no such file", path=path, hint="check the path")
-    return FileAccessError(reason, path=path, errno=error.errno)
+    hint = {"hint": "check the path"} if isinstance(error, FileNotFoundError) else {}
+    converted = convert_error(error, path=path, **hint)
+    assert isinstance(converted, (FileMissingError, FileAccessError, OutOfMemoryError))
+    return converted
 
 
 class MappedFile:

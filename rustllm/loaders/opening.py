@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from os import PathLike
 from typing import Any
 
-from rustllm.errors import FileFormatError, MissingDependencyError, UnsupportedError
+from rustllm.errors import (
+    FileFormatError,
+    MissingDependencyError,
+    UnsupportedError,
+    convert_errors,
+)
 from rustllm.loaders.base import Loader
 from rustllm.loaders.detect import FileFormat, detect_format
 from rustllm.loaders.mapped import MappedFile, file_error
@@ -21,6 +26,7 @@ __all__ = ["ArrayFile", "BytesFile", "RecordFile", "TableFile", "TextFile", "ope
 _ARCHIVES = ("zip", "tar", "7z", "rar")
 
 
+@convert_errors()
 def open_file(path: str | PathLike[str], **options: Any) -> Loader:
     """Open a file by its content, whatever its name.
 

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rustllm.errors import ArgumentError, UnsupportedError
+from rustllm.errors import ArgumentError, UnsupportedError, convert_errors
 from rustllm.models.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["architecture", "load_model", "open_source"]
 
 
+@convert_errors()
 def load_model(
     path_or_name: str | PathLike[str], threads: int | None = None, exact: bool = False
 ) -> Transformer:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rustllm.errors import FileAccessError, FileMissingError, UnsupportedError
+from rustllm.errors import FileAccessError, FileMissingError, UnsupportedError, convert_errors
 from rustllm.plugins.builtin import for_file, lookup
 from rustllm.traits import Tokenizer
 
@@ -18,6 +18,7 @@ __all__ = ["load_tokenizer", "open_gguf", "open_ranks"]
 _IN_FOLDER = ("tokenizer.json", "tekken.json", "tokenizer.model", "vocab.json")
 
 
+@convert_errors()
 def load_tokenizer(path: PathLikeStr, **options: Any) -> Tokenizer[Any]:
     """Open a tokenizer file, or the tokenizer of a model file or folder.
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -207,18 +208,20 @@ def test_runs_killed_at_random_moments_lose_and_double_nothing(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT, str(source), str(tmp_path / "out")]
     kills = 0
-    for _ in range(40):
+    for _ in range(200):
         with subprocess.Popen(command, env=environment) as child:
             try:
-                child.wait(draw.uniform(0.15, 0.5))
+                child.wait(draw.uniform(0.1, 0.4))
             except subprocess.TimeoutExpired:
                 child.send_signal(signal.SIGKILL)
                 kills += 1
         if child.returncode == 0:
+            assert digest(tmp_path / "out") == digest(tmp_path / "clean")
+            shutil.rmtree(tmp_path / "out")  # and once more from nothing
+        if kills == 20:
             break
-    else:
-        subprocess.run(command, env=environment, check=True, timeout=120)
-    assert kills
+    assert kills == 20
+    subprocess.run(command, env=environment, check=True, timeout=120)
     assert digest(tmp_path / "out") == digest(tmp_path / "clean")
 
 
