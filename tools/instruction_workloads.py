@@ -142,7 +142,9 @@ def matrix(type_id: int, block_bytes: int) -> object:
     from rustllm._core.linear import PackedMatrix, pack
 
     blocks = np.random.default_rng(0).integers(0, 256, (4096, block_bytes), dtype=np.uint8)
-    blocks[:, :2] = np.full((len(blocks), 1), 0.01, np.float16).view(np.uint8)
+    # Scales, and for Q4_1 the offsets behind them, have to be finite.
+    small = np.full((len(blocks), 2), 0.01, np.float16).view(np.uint8)
+    blocks[:, : 4 if type_id == 3 else 2] = small[:, : 4 if type_id == 3 else 2]
     packed = PackedMatrix(type_id, 256, 512, blocks.tobytes())
     pack([packed])
     return packed

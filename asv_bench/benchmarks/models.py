@@ -78,7 +78,9 @@ class Linear:
         blocks = np.random.default_rng(0).integers(
             0, 256, (rows * columns // 32, block_bytes), dtype=np.uint8
         )
-        blocks[:, :2] = np.full((len(blocks), 1), 0.01, np.float16).view(np.uint8)
+        # Scales, and for Q4_1 the offsets behind them, have to be finite.
+        small = np.full((len(blocks), 2), 0.01, np.float16).view(np.uint8)
+        blocks[:, : 4 if type_id == 3 else 2] = small[:, : 4 if type_id == 3 else 2]
         self.matrix = PackedMatrix(type_id, rows, columns, blocks.tobytes())
         pack([self.matrix])
         self.x = np.random.default_rng(1).standard_normal((tokens, columns)).astype(np.float32)
