@@ -6,7 +6,6 @@ Nothing but a typed error may come of it. Every case is told by its seed alone: 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import io
 import json
@@ -14,7 +13,6 @@ import random
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,11 +20,11 @@ _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent), str(_HERE.parent.parent)]
 
 import numpy as np  # noqa: E402
+from driving import arguments, outcome_of, run_cases, timed  # noqa: E402
 from fuzz_loaders import SECONDS_A_CASE, mutate  # noqa: E402
 
 import rustllm  # noqa: E402
 from rustllm import corpus  # noqa: E402
-from rustllm.errors import RustLLMError  # noqa: E402
 from rustllm.testing import ByteTokenizer  # noqa: E402
 
 # What all cases together may add to the process.
@@ -164,38 +162,14 @@ def run_case(target: str, seed: int) -> str:
         for path, data in files.items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_bytes(damaged if path == victim else data)
-        started = time.monotonic()
-        try:
-            TARGETS[target][0](folder)
-            return "loaded"
-        except RustLLMError as error:
-            str(error)
-            return type(error).__name__
-        finally:
-            took = time.monotonic() - started
-            if took > SECONDS_A_CASE:
-                raise TimeoutError(f"case {target} {seed} took {took:.1f} s")
+        with timed(f"{target} {seed}", SECONDS_A_CASE):
+            return outcome_of(lambda: TARGETS[target][0](folder))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", choices=sorted(TARGETS), action="append")
-    parser.add_argument("--runs", type=int, default=10_000, help="cases of each target")
-    parser.add_argument("--seed", type=int, default=0, help="the first case")
-    parser.add_argument("--only", type=int, help="replay one case")
+    parser = arguments(__doc__, TARGETS)
     args = parser.parse_args()
-    for target in args.target or sorted(TARGETS):
-        counts: dict[str, int] = {}
-        cases = range(args.seed, args.seed + args.runs) if args.only is None else [args.only]
-        for seed in cases:
-            try:
-                outcome = run_case(target, seed)
-            except BaseException:
-                print(f"replay with: --target {target} --only {seed}", file=sys.stderr)
-                raise
-            counts[outcome] = counts.get(outcome, 0) + 1
-        told = ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
-        print(f"{target}: {len(cases)} cases: {told}", flush=True)
+    run_cases(args, TARGETS, run_case)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"peak {peak} MB")
     return peak > MEGABYTES

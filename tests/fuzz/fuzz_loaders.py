@@ -8,7 +8,6 @@ this under it. Every case is told by its seed alone, so that a failure can be re
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import contextlib
 import ctypes
@@ -21,7 +20,6 @@ import lzma
 import random
 import struct
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,9 @@ sys.path[:0] = [str(_TESTS), str(_TESTS.parent)]
 
 import gguf_bytes as raw  # noqa: E402
 import numpy as np  # noqa: E402
+from driving import arguments, outcome_of, run_cases, timed  # noqa: E402
 
 from rustllm._core import quant  # noqa: E402
-from rustllm.errors import RustLLMError  # noqa: E402
 from rustllm.loaders.detect import detect_format  # noqa: E402
 from rustllm.loaders.gguf import GGUFFile  # noqa: E402
 from rustllm.loaders.records import stream_records  # noqa: E402
@@ -196,43 +194,19 @@ def run_case(target: str, seed: int) -> str:
     # An allocation of exactly this size, so that a sanitizer sees a read of one byte too many.
     data = np.empty(len(damaged), np.uint8)
     data[:] = np.frombuffer(damaged, np.uint8)
-    started = time.monotonic()
-    try:
-        use(data, rng.random() < 0.3)
-        return "loaded"
-    except RustLLMError as error:
-        str(error)
-        return type(error).__name__
-    finally:
-        took = time.monotonic() - started
-        if took > SECONDS_A_CASE:
-            raise TimeoutError(f"case {target} {seed} took {took:.1f} s")
+    with timed(f"{target} {seed}", SECONDS_A_CASE):
+        return outcome_of(lambda: use(data, rng.random() < 0.3))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", choices=sorted(TARGETS), action="append")
-    parser.add_argument("--runs", type=int, default=10_000, help="cases of each target")
-    parser.add_argument("--seed", type=int, default=0, help="the first case")
-    parser.add_argument("--only", type=int, help="replay one case")
+    parser = arguments(__doc__, TARGETS)
     parser.add_argument("--read-too-far", action="store_true", help="does a sanitizer watch?")
     args = parser.parse_args()
     if args.read_too_far:
         source, target = np.empty(4099, np.uint8), np.empty(8192, np.uint8)
         ctypes.memmove(target.ctypes.data, source.ctypes.data, source.size + 1)
         return 0
-    for target in args.target or sorted(TARGETS):
-        counts: dict[str, int] = {}
-        cases = range(args.seed, args.seed + args.runs) if args.only is None else [args.only]
-        for seed in cases:
-            try:
-                outcome = run_case(target, seed)
-            except BaseException:
-                print(f"replay with: --target {target} --only {seed}", file=sys.stderr)
-                raise
-            counts[outcome] = counts.get(outcome, 0) + 1
-        told = ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
-        print(f"{target}: {len(cases)} cases: {told}", flush=True)
+    run_cases(args, TARGETS, run_case)
     return 0
 
 

@@ -6,19 +6,18 @@ decode without a crash. Every case is told by its seed alone: ``--only`` replays
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 _TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(_TESTS), str(_TESTS.parent), str(_TESTS / "fuzz")]
 
+from driving import arguments, outcome_of, run_cases, timed  # noqa: E402
 from fuzz_loaders import SECONDS_A_CASE, mutate  # noqa: E402
 
 from rustllm import BpeTrainer  # noqa: E402
@@ -147,38 +146,14 @@ def run_case(target: str, seed: int) -> str:
     rng = random.Random(f"{target} {seed}")
     original = rng.choice(SEEDS[target])
     damaged = mutate(original, len(original), rng)
-    started = time.monotonic()
-    try:
-        USES[target](damaged)
-        return "loaded"
-    except RustLLMError as error:
-        str(error)
-        return type(error).__name__
-    finally:
-        took = time.monotonic() - started
-        if took > SECONDS_A_CASE:
-            raise TimeoutError(f"case {target} {seed} took {took:.1f} s")
+    with timed(f"{target} {seed}", SECONDS_A_CASE):
+        return outcome_of(lambda: USES[target](damaged))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", choices=sorted(USES), action="append")
-    parser.add_argument("--runs", type=int, default=10_000, help="cases of each target")
-    parser.add_argument("--seed", type=int, default=0, help="the first case")
-    parser.add_argument("--only", type=int, help="replay one case")
+    parser = arguments(__doc__, USES)
     args = parser.parse_args()
-    for target in args.target or sorted(USES):
-        counts: dict[str, int] = {}
-        cases = range(args.seed, args.seed + args.runs) if args.only is None else [args.only]
-        for seed in cases:
-            try:
-                outcome = run_case(target, seed)
-            except BaseException:
-                print(f"replay with: --target {target} --only {seed}", file=sys.stderr)
-                raise
-            counts[outcome] = counts.get(outcome, 0) + 1
-        told = ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
-        print(f"{target}: {len(cases)} cases: {told}", flush=True)
+    run_cases(args, USES, run_case)
     return 0
 
 
