@@ -14,6 +14,7 @@ from rustllm._core.split import EXPRESSIONS, pattern_id, pretoken_ends
 from rustllm.errors import UnsupportedError
 from rustllm.tokenizers.byte_alphabet import CHAR_TO_BYTE, bytes_to_text
 from rustllm.tokenizers.byte_bpe import ByteBpe
+from rustllm.tokenizers.byte_level_json import byte_level, byte_level_json, splits_of
 from rustllm.tokenizers.save_file import write_whole
 
 __all__ = [
@@ -71,54 +72,15 @@ def tokenizer_json_of(bpe: ByteBpe) -> dict[str, Any]:
             if bpe.whole and _is_pretoken(bpe, text):
                 _refuse(bpe, format, f"{text!r} would be found in text as well")
     text_of = {id: text for text, id in reversed(vocab.items())}
-    byte_level = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": False,
-    }
-    splits = [
-        {
-            "type": "Split",
-            "pattern": {"Regex": expression},
-            "behavior": "Isolated",
-            "invert": False,
-        }
-        for expression in _expressions(bpe)
-    ]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": id,
-                "content": text,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": text in bpe.special,
-            }
-            for text, id in sorted(named.items(), key=lambda item: item[1])
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, byte_level]},
-        "post_processor": None,
-        "decoder": {**byte_level, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": bpe.whole,
-            "vocab": vocab,
-            "merges": [[text_of[left], text_of[right]] for left, right, _ in bpe.explicit_merges()],
-        },
-    }
+    splits = splits_of(_expressions(bpe))
+    return byte_level_json(
+        pre_tokenizer={"type": "Sequence", "pretokenizers": [*splits, byte_level(False)]},
+        added=dict(sorted(named.items(), key=lambda item: item[1])),
+        special=bpe.special,
+        vocab=vocab,
+        merges=[[text_of[left], text_of[right]] for left, right, _ in bpe.explicit_merges()],
+        whole=bpe.whole,
+    )
 
 
 def _expressions(bpe: ByteBpe) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rustllm._core.split import EXPRESSIONS
 from rustllm.errors import FileAccessError, UnsupportedError
 from rustllm.tokenizers.byte_alphabet import bytes_to_text
+from rustllm.tokenizers.byte_level_json import byte_level, byte_level_json, splits_of
 
 if TYPE_CHECKING:
     from rustllm._core.train import MergeLoop
@@ -127,58 +128,18 @@ class TrainedBpe:
         vocab = {
             text_of.get(id) or bytes_to_text(token): id for id, token in enumerate(self._tokens)
         }
-        byte_level = {
-            "type": "ByteLevel",
-            "add_prefix_space": False,
-            "trim_offsets": True,
-            "use_regex": self.pattern == "gpt2",
-        }
-        pre_tokenizer: dict[str, Any] = byte_level
+        pre_tokenizer = byte_level(self.pattern == "gpt2")
         if self.pattern not in (None, "gpt2"):
-            expressions = EXPRESSIONS.get(self.pattern, (self.pattern,))
-            splits: list[dict[str, Any]] = [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": expression},
-                    "behavior": "Isolated",
-                    "invert": False,
-                }
-                for expression in expressions
-            ]
-            pre_tokenizer = {"type": "Sequence", "pretokenizers": [*splits, byte_level]}
-        return {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                {
-                    "id": id,
-                    "content": text,
-                    "single_word": False,
-                    "lstrip": False,
-                    "rstrip": False,
-                    "normalized": False,
-                    "special": True,
-                }
-                for text, id in self.special_tokens.items()
-            ],
-            "normalizer": None,
-            "pre_tokenizer": pre_tokenizer,
-            "post_processor": None,
-            "decoder": {**byte_level, "use_regex": True},
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "ignore_merges": False,
-                "vocab": vocab,
-                "merges": [list(merge) for merge in self.merges_as_text()],
-            },
-        }
+            splits = splits_of(EXPRESSIONS.get(self.pattern, (self.pattern,)))
+            pre_tokenizer = {"type": "Sequence", "pretokenizers": [*splits, pre_tokenizer]}
+        return byte_level_json(
+            pre_tokenizer=pre_tokenizer,
+            added=self.special_tokens,
+            special=self.special_tokens,
+            vocab=vocab,
+            merges=[list(merge) for merge in self.merges_as_text()],
+            whole=False,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary: ``NAME.tiktoken``, any other file as ``tokenizer.json``, or, when
