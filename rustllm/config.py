@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, get_args, get_origin, get_type_hints
 
+from rustllm._settings_file import default_file
 from rustllm._source_lines import json_key_lines, nearest_line, toml_key_lines
 from rustllm.errors import ArgumentError, ConfigError, FileAccessError, FileMissingError
 
@@ -479,21 +480,3 @@ class Settings(Config):
     safe_mode: bool = setting(False, "run with built-in plugins only")
     log: str = setting("", "log levels, such as info or rustllm.plugins=debug")
     plugins: PluginSettings
-
-
-def default_file(environ: Mapping[str, str] | None = None) -> Path | None:
-    """Return the user's settings file, if there is one.
-
-    ``RUSTLLM_CONFIG`` names it; otherwise it is ``rustllm/config.toml`` in the user's configuration
-    folder. The working directory is never searched: a settings file may name plugins to run.
-    """
-    environ = os.environ if environ is None else environ
-    named = environ.get("RUSTLLM_CONFIG")
-    if named:
-        return Path(named)
-    folder = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "~")) / ".config")
-    try:
-        path = Path(folder).expanduser() / "rustllm" / "config.toml"
-        return path if path.is_file() else None
-    except (OSError, RuntimeError):
-        return None

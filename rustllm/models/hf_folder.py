@@ -157,7 +157,7 @@ class _Tokens:
 
 def _checkpoint(hf: HFConfig) -> Checkpoint:
     """How folders of this model's type are read."""
-    from rustllm.plugins.quick import lookup
+    from rustllm.plugins.builtin import lookup
 
     kind = hf.get("model_type")
     if not isinstance(kind, str) or not kind:

@@ -100,7 +100,7 @@ def open_source(path: Path) -> ModelSource:
 
 def architecture(name: str, path: Path | None = None) -> Any:
     """Return the function that writes the plan of an architecture, built in or a plugin's."""
-    from rustllm.plugins.quick import lookup
+    from rustllm.plugins.builtin import lookup
 
     try:
         return lookup("architecture", name)

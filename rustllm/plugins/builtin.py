@@ -5,22 +5,25 @@ the first lookup, not at import; an entry is imported when it is the one that is
 Installed plugins are looked for only when a name is asked for that is not built in, or when
 something asks for all names; so what is built in costs nothing extra and cannot be replaced behind
 the user's back.
+
+The manager takes longer to import than a small model takes to load. While no settings say anything
+about plugins, a manager could only repeat what the manifests say; so until something needs one, a
+built-in name is answered from its manifest, and this module imports nothing of the manager's.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import rustllm
-from rustllm.config import Settings, default_file
-from rustllm.log import get_logger, set_levels
-from rustllm.plugins.discovery import Candidate
-from rustllm.plugins.manager import PluginManager
-from rustllm.plugins.manifest import FILE_NAME, read_manifest
-from rustllm.plugins.registry import Provider, Registry
+if TYPE_CHECKING:
+    from rustllm.config import Settings
+    from rustllm.plugins.discovery import Candidate
+    from rustllm.plugins.manager import PluginManager
+    from rustllm.plugins.registry import Provider, Registry
 
 __all__ = [
     "built_in_candidates",
@@ -34,6 +37,7 @@ __all__ = [
 
 # The floors that offer something; each holds a manifest.
 FLOORS = ("loaders", "tokenizers", "models")
+_HOME = Path(__file__).resolve().parent.parent
 _BUILT_IN_IDS = frozenset(f"rustllm.{floor}" for floor in FLOORS)
 
 _lock = threading.Lock()
@@ -41,14 +45,19 @@ _manager: PluginManager | None = None
 _registry: Registry | None = None
 _settings: Settings | None = None
 _searched = False
+# What the manifests offer, while they alone answer; None before the first lookup.
+_entries: dict[tuple[str, str], str] | None = None
 
 
 def built_in_candidates() -> tuple[Candidate, ...]:
     """Read the manifests of the library's own plugins."""
-    home = Path(__file__).resolve().parent.parent
+    import rustllm
+    from rustllm.plugins.discovery import Candidate
+    from rustllm.plugins.manifest import FILE_NAME, read_manifest
+
     found = []
     for floor in FLOORS:
-        root = home / floor
+        root = _HOME / floor
         manifest = read_manifest(root / FILE_NAME, version=rustllm.__version__)
         found.append(Candidate(manifest, "built-in", f"rustllm.{floor}", root=root))
     return tuple(found)
@@ -62,6 +71,9 @@ def make_manager(settings: Settings | None = None) -> PluginManager:
     ConfigError
         The settings cannot be understood.
     """
+    from rustllm.config import Settings, default_file
+    from rustllm.plugins.manager import PluginManager
+
     if settings is None:
         settings = Settings.load(file=default_file())
     plugins = settings.plugins
@@ -84,6 +96,9 @@ def default_manager() -> PluginManager:
     global _manager, _registry, _settings
     manager = _manager
     if manager is None:
+        from rustllm.config import Settings, default_file
+        from rustllm.log import set_levels
+
         with _lock:
             if _manager is None:
                 _settings = Settings.load(file=default_file())
@@ -127,7 +142,8 @@ def lookup(kind: str, name: str) -> Any:
 
     Notes
     -----
-    One dictionary access for what is built in or was asked for before. Safe from any thread.
+    One or two dictionary accesses for what is built in or was asked for before. Safe from any
+    thread.
 
     Examples
     --------
@@ -138,11 +154,35 @@ def lookup(kind: str, name: str) -> Any:
     """
     registry = _registry
     if registry is None:
+        entry = _manifest_entries().get((kind, name))
+        if entry is not None:
+            module, _, attribute = entry.partition(":")
+            return getattr(import_module(module), attribute)
         registry = default_manager().registry
     provider = registry.find(kind, name)
     if provider is not None:
         return provider.get()
     return discover_all().get(kind, name)
+
+
+def _manifest_entries() -> dict[tuple[str, str], str]:
+    """Return what the manifests offer, or nothing where settings may change what it means."""
+    global _entries
+    entries = _entries
+    if entries is None:
+        from rustllm._settings_file import default_file
+
+        entries = {}
+        configured = any(key.startswith("RUSTLLM_PLUGINS") for key in os.environ)
+        if not configured and not default_file():
+            import tomllib
+
+            for floor in FLOORS:
+                text = (_HOME / floor / "rustllm-plugin.toml").read_text("utf-8")
+                for offer in tomllib.loads(text).get("provides", ()):
+                    entries[offer["kind"], offer["name"]] = offer["entry"]
+        _entries = entries
+    return entries
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -162,6 +202,8 @@ def providers(kind: str) -> tuple[Provider, ...]:
             try:
                 manager.get(kind, name)
             except Exception as error:
+                from rustllm.log import get_logger
+
                 get_logger("plugins").warning(
                     "left out of a choice", kind=kind, name=name, error=error
                 )
@@ -217,8 +259,9 @@ def _starts_with(head: bytes, magic: str) -> bool:
 
 def _forget_manager() -> None:
     """Let the next lookup start afresh; for tests."""
-    global _manager, _registry, _settings, _searched
+    global _entries, _manager, _registry, _settings, _searched
     with _lock:
+        _entries = None
         manager, _manager, _registry, _settings, _searched = _manager, None, None, None, False
     if manager is not None:
         manager.close()

@@ -55,6 +55,30 @@ def test_a_built_in_format_is_looked_up_by_name():
     assert "gguf" in names("loader")
 
 
+def test_every_built_in_name_is_the_same_with_and_without_a_manager():
+    entries = dict(builtin._manifest_entries())
+    assert len(entries) > 20
+    before = {key: lookup(*key) for key in entries}
+    assert builtin._manager is None, "the manifests were enough"
+    assert {(kind, name) for kind, name in entries} == {
+        (p.kind, p.name) for c in builtin.built_in_candidates() for p in c.manifest.provides
+    }
+    default_manager()
+    assert {key: lookup(*key) for key in entries} == before
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_built_in_name_needs_a_manager_only_where_settings_speak(configured):
+    code = """
+import sys
+from rustllm.plugins import lookup
+lookup("architecture", "llama")
+print("rustllm.plugins.manager" in sys.modules)
+"""
+    environ = {"RUSTLLM_PLUGINS_DISABLED": "acme.any"} if configured else {}
+    assert run(code, **environ).strip() == str(configured)
+
+
 def test_importing_reads_no_manifest_and_a_lookup_imports_only_its_own_module():
     code = """
 import sys, rustllm
