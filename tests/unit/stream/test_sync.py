@@ -4,6 +4,7 @@ import gc
 import itertools
 import threading
 import time
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -200,7 +201,7 @@ def test_a_tee_keeps_no_item_that_all_have_read():
     a, b = stream.tee(Thing() for _ in range(3))
     next(a), next(b)
     gc.collect()
-    assert sum(isinstance(o, Thing) for o in gc.get_objects()) == 0
+    assert not any(type(o) is Thing for o in gc.get_objects())
 
 
 def test_an_error_of_the_source_reaches_every_branch_at_its_place():
@@ -223,6 +224,74 @@ def test_a_source_that_asks_its_own_tee_is_refused():
     next(a), next(b)
     with pytest.raises(StateError):
         next(a)
+
+
+def test_eight_threads_share_a_tee_and_lose_nothing():
+    def slow():
+        for i in range(4_000):
+            if i % 500 == 0:
+                time.sleep(0.001)  # lets another thread ask while this one reads
+            yield i
+
+    branches = stream.tee(slow(), 4, lag=1 << 20)
+    got = [[] for _ in range(8)]
+    barrier = threading.Barrier(8)
+
+    def read(thread):
+        barrier.wait()
+        got[thread].extend(branches[thread // 2])
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for pair in zip(got[::2], got[1::2], strict=True):
+        assert sorted(pair[0] + pair[1]) == list(range(4_000))
+        assert all(part == sorted(part) for part in pair)
+
+
+def test_a_branch_closed_while_the_source_runs_gets_nothing_more():
+    def source():
+        yield 1
+        b.close()
+        yield 2
+
+    a, b = stream.tee(source())
+    assert list(a) == [1, 2]
+    assert list(b) == []
+
+
+def test_items_let_go_may_close_the_other_branch():
+    class Thing:
+        def __del__(self):
+            b.close()
+
+    a, b = stream.tee((Thing() for _ in range(300)), lag=1_000)
+    for item in a:
+        del item
+    b.close()
+    assert list(a) == list(b) == []
+
+
+def test_a_tee_in_a_cycle_is_collected():
+    class Holder(list):
+        pass
+
+    holder = Holder()
+    holder.extend(stream.tee(iter([holder, 1, 2])))
+    next(holder[0])
+    gone = weakref.ref(holder)
+    del holder
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_branch_is_made_by_tee_only_and_names_its_item_type():
+    with pytest.raises(TypeError, match="made by"):
+        stream.Branch()
+    assert stream.Branch[int].__origin__ is stream.Branch
+    assert list(stream.Branch.__new__(stream.Branch)) == []
 
 
 class Clock:
