@@ -241,7 +241,7 @@ cdef class Branch:
 
 
 def branches(source, Py_ssize_t n, uint64_t lag):
-    """Return `n` branches of `source`; the caller sees to it that 0 <= `n` < 2**31 and `lag` > 0."""
+    """Return `n` branches of `source`; it must hold that 0 <= `n` < 2**31 and `lag` > 0."""
     cdef Shared shared = Shared(source, n, lag)
     cdef Branch branch
     cdef list made = []
