@@ -32,6 +32,7 @@ COMMANDS = {
     "pull": "fetch a named model into the cache",
     "corpus": "make, check and describe token shards for training",
     "quantize": "write a GGUF model in another block type",
+    "bench": "measure this machine, a model or a tokenizer",
     "plugins": "look at plugins: list, doctor, why, graph, lock",
     "config": "show the settings in force and where they come from",
 }

@@ -19,9 +19,9 @@ from rustllm._core.linear import NotFiniteError, PackedMatrix, pack
 from rustllm.errors import TensorError, UnsupportedError
 from rustllm.models.plan import Norm, Plan, Rope
 
-__all__ = ["Stored", "WeightFiles", "expert_name", "read_weights", "shapes_of"]
+__all__ = ["PACKABLE", "Stored", "WeightFiles", "expert_name", "read_weights", "shapes_of"]
 
-_PACKABLE = (
+PACKABLE = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"),
     *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
 )
@@ -223,7 +223,7 @@ def _check(stored: Stored, shape: Shape) -> None:
             tensor=stored.name,
             hint="the file is damaged or its metadata belongs to another model",
         )
-    known = _VECTORS if len(shape) == 1 else _PACKABLE
+    known = _VECTORS if len(shape) == 1 else PACKABLE
     if stored.type_name not in known:
         raise UnsupportedError(
             f"weights of type {stored.type_name} are not supported",

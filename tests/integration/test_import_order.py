@@ -16,7 +16,10 @@ MODULES = sorted(
 # What the foundation promises; a name is added here when it is added there, and never taken away
 # without a word in the changelog.
 NAMES = {
-    "rustllm.bench": "Comparison Measurement Ratio compare machine_facts measure",
+    "rustllm.bench": (
+        "Comparison KernelSpeed Measurement Peaks Ratio Roofline compare draw_roofline "
+        "machine_facts measure measure_peaks"
+    ),
     "rustllm.iterators": "ArrayGroups TokenIterator batched chunks windows",
     "rustllm.parallel": "ParallelMap Progress parallel_map",
     "rustllm.serialize": "atomic_write dump dumps load loads register_type",
