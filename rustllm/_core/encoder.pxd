@@ -46,6 +46,4 @@ cdef class Encoder:
         self, object texts, SpecialMatcher accept, SpecialMatcher refuse, int threads, int kind
     )
     cdef Py_ssize_t spell(self, Workspace* space, object ids) except -1
-    cdef Py_ssize_t spell_list(self, Workspace* space, list ids) except -1
-    cdef int make_spellings(self) except -1
-    cdef Py_ssize_t join(self, Workspace* space, const uint32_t* ids, Py_ssize_t n) except -1
+    cdef int prepare_spelling(self) except -1

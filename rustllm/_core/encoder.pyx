@@ -14,11 +14,14 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.long cimport PyLong_FromUnsignedLong
-from cpython.number cimport PyNumber_Index
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
+from numpy cimport (
+    NPY_UINT32, PyArray_CheckExact, PyArray_DATA, PyArray_EMPTY, PyArray_ISCARRAY_RO, PyArray_SIZE,
+    PyArray_TYPE, import_array, npy_intp,
+)
 
 import os
 
@@ -32,7 +35,9 @@ from rustllm._core.cache cimport (
     workspace_teach, workspace_trim,
 )
 from rustllm._core.coder cimport encode_range, encode_text
+from rustllm._core.from_utf8 cimport text_from_utf8
 from rustllm._core.specials cimport SpecialMatcher, Trie, trie_find
+from rustllm._core.spell cimport Speller, spell_array, spell_list, spelling_new
 from rustllm._core.split cimport N_PATTERNS, find_safe_cut
 from rustllm._core.status cimport CANCELLED, NO_MEMORY, OK, OUT_OF_RANGE, check
 from rustllm._core.text cimport TextView, to_utf8, utf8_room, view_text
@@ -40,20 +45,7 @@ from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_init
 
 cdef extern from *:
     """
-    #include <stdint.h>
-    /* An int that is an id: its value, or -1 for anything that cannot be one. */
-    static inline int64_t rl_small_int(PyObject *number) {
-        int overflow;
-        long long value;
-    #if !defined(PYPY_VERSION) && PY_VERSION_HEX >= 0x030C0000
-        if (PyUnstable_Long_IsCompact((PyLongObject *)number))
-            return (int64_t)PyUnstable_Long_CompactValue((PyLongObject *)number);
-    #elif !defined(PYPY_VERSION)
-        if (Py_SIZE(number) == 1) return (int64_t)((PyLongObject *)number)->ob_digit[0];
-    #endif
-        value = PyLong_AsLongLongAndOverflow(number, &overflow);
-        return overflow ? -1 : value;
-    }
+    #include <stddef.h>
     /* Nothing between the two lets another thread run, but where threads need no GIL. */
     #if PY_VERSION_HEX >= 0x030A0000 && !defined(Py_GIL_DISABLED) && !defined(PYPY_VERSION)
     #define rl_gc_disable() PyGC_Disable()
@@ -92,7 +84,6 @@ cdef extern from *:
     void rl_prefetch(const void* p) noexcept nogil
     void* rl_take(void** slot) nogil
     void* rl_read_pointer(void** slot) noexcept nogil
-    int64_t rl_small_int(PyObject* number) noexcept
     bint rl_give(void** slot, void* value) nogil
     Py_ssize_t rl_add(Py_ssize_t* place, Py_ssize_t n) noexcept nogil
     int rl_read(int* place) noexcept nogil
@@ -112,12 +103,8 @@ cdef enum:
     PART = 1 << 18          # bytes of a part
     WINDOW = 1 << 21        # characters of a long text that are taken at a time
 
-cdef extern from "Python.h":
-    bint PyLong_CheckExact(PyObject* item) noexcept
-    PyObject* PyList_GET_ITEM(list items, Py_ssize_t i) noexcept
-    str PyUnicode_DecodeUTF8(const char* data, Py_ssize_t n, const char* errors)
+import_array()
 
-cdef object ndarray = np.ndarray
 cdef object empty = np.empty
 cdef object uint32 = np.dtype(np.uint32)
 cdef object int64 = np.dtype(np.int64)
@@ -126,7 +113,6 @@ cdef enum:
     MAX_THREADS = 64
     PER_THREAD = 1 << 15    # characters that are worth another thread
     WORTH_TEACHING = 1 << 18    # bytes that a thread has read, for another to start from its caches
-    MANY_IDS = 1 << 16      # ids whose bytes are counted before they are written
     REFUSED = -100
 
 cdef struct Job:
@@ -324,12 +310,10 @@ cdef class Numbers:
 
 
 cdef object new_array(const uint32_t* ids, Py_ssize_t n):
-    cdef object array = empty(n, uint32)
-    cdef Py_buffer view
+    cdef npy_intp size = n
+    cdef object array = PyArray_EMPTY(1, &size, NPY_UINT32, 0)
     if n:
-        PyObject_GetBuffer(array, &view, PyBUF_WRITABLE)
-        memcpy(view.buf, ids, n * sizeof(uint32_t))
-        PyBuffer_Release(&view)
+        memcpy(PyArray_DATA(array), ids, n * sizeof(uint32_t))
     return array
 
 
@@ -937,118 +921,49 @@ cdef class Encoder:
             raise MemoryError
         try:
             n = self.spell(space, ids)
-            return PyUnicode_DecodeUTF8(<char*>space.text, n, handler)
+            return text_from_utf8(space.text, n, handler)
         finally:
             self.give(space)
 
     cdef Py_ssize_t spell(self, Workspace* space, object ids) except -1:
         # Write what `ids` spell to space.text; returns how many bytes.
         cdef Py_buffer view
-        if PyObject_CheckBuffer(ids):
-            array = ids if type(ids) is ndarray else np.asarray(ids)
-            if array.dtype != uint32:
-                if array.dtype.kind not in "iu":
-                    raise TypeError(f"ids are integers, not {array.dtype}")
-                if array.size and (array.min() < 0 or array.max() > MAX_VOCAB):
-                    raise KeyError(int(array[(array < 0) | (array > MAX_VOCAB)][0]))
-            array = np.ascontiguousarray(array, dtype=uint32)
-            PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
-            try:
-                return self.join(space, <const uint32_t*>view.buf, view.len // 4)
-            finally:
-                PyBuffer_Release(&view)
-        return self.spell_list(space, ids if type(ids) is list else list(ids))
+        cdef Speller speller
+        self.prepare_spelling()
+        speller.vocab = &self.coder.bpe.vocab
+        speller.short = <const uint8_t*>self.spelling
+        if type(ids) is list:
+            return spell_list(&speller, space, ids)
+        if not PyObject_CheckBuffer(ids):
+            return spell_list(&speller, space, list(ids))
+        if PyArray_CheckExact(ids) and PyArray_TYPE(ids) == NPY_UINT32 and PyArray_ISCARRAY_RO(ids):
+            return spell_array(
+                &speller, space, <const uint32_t*>PyArray_DATA(ids), PyArray_SIZE(ids)
+            )
+        array = np.asarray(ids)
+        if array.dtype != uint32:
+            if array.dtype.kind not in "iu":
+                raise TypeError(f"ids are integers, not {array.dtype}")
+            if array.size and (array.min() < 0 or array.max() > MAX_VOCAB):
+                raise KeyError(int(array[(array < 0) | (array > MAX_VOCAB)][0]))
+        array = np.ascontiguousarray(array, dtype=uint32)
+        PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
+        try:
+            return spell_array(&speller, space, <const uint32_t*>view.buf, view.len // 4)
+        finally:
+            PyBuffer_Release(&view)
 
-    cdef Py_ssize_t spell_list(self, Workspace* space, list ids) except -1:
-        cdef Py_ssize_t n = len(ids), i
-        cdef int64_t id
-        cdef uint32_t* numbers
-        cdef PyObject* item
-        space.n_out = 0
-        if reserve_out(space, n) < 0:
-            raise MemoryError
-        numbers = space.out
-        for i in range(n):
-            if i >= len(ids):
-                raise RuntimeError("the list of ids shrank while it was read")
-            if i + 8 < len(ids):
-                rl_prefetch(PyList_GET_ITEM(ids, i + 8))
-            item = PyList_GET_ITEM(ids, i)
-            if PyLong_CheckExact(item):
-                id = rl_small_int(item)
-                if id < 0 or id >= self.coder.bpe.vocab.n:
-                    raise KeyError(<object>item)
-            else:
-                try:
-                    id = PyNumber_Index(ids[i])  # not int(): 1.5 is no id
-                except OverflowError:
-                    raise KeyError(ids[i]) from None
-                if id < 0 or id >= self.coder.bpe.vocab.n:
-                    raise KeyError(id)
-            numbers[i] = <uint32_t>id
-        return self.join(space, numbers, n)
-
-    cdef int make_spellings(self) except -1:
-        # Most tokens are short: one entry of 16 bytes, of which the last is their length, is one
-        # load and one store. Made when first decoding, by whoever comes first.
-        cdef uint32_t n = self.coder.bpe.vocab.n, i, start, length
+    cdef int prepare_spelling(self) except -1:
+        # Made when first decoding, by whoever comes first.
         cdef uint8_t* table
         if rl_read_pointer(&self.spelling) is not NULL:
             return 0
-        table = <uint8_t*>calloc(<size_t>n + 1, 16)
+        table = spelling_new(&self.coder.bpe.vocab)
         if table is NULL:
             raise MemoryError
-        for i in range(n):
-            start = self.coder.bpe.vocab.offset[i]
-            length = self.coder.bpe.vocab.offset[i + 1] - start
-            if length <= 15:
-                memcpy(table + 16 * <size_t>i, self.coder.bpe.vocab.blob + start, length)
-                table[16 * <size_t>i + 15] = <uint8_t>length
-            else:
-                table[16 * <size_t>i + 15] = 255
         if not rl_give(&self.spelling, table):
             free(table)
         return 0
-
-    cdef Py_ssize_t join(self, Workspace* space, const uint32_t* ids, Py_ssize_t n) except -1:
-        cdef Py_ssize_t i, used = 0, room = 0
-        cdef uint32_t start, n_vocab = self.coder.bpe.vocab.n
-        cdef Py_ssize_t length
-        cdef const uint32_t* offset = self.coder.bpe.vocab.offset
-        cdef const uint8_t* table
-        cdef const uint8_t* entry
-        self.make_spellings()
-        table = <const uint8_t*>self.spelling
-        # Sixteen bytes are written for every token, whatever its length. Of many, it is counted
-        # first how many bytes there are.
-        if n > MANY_IDS:
-            for i in range(n):
-                if ids[i] >= n_vocab:
-                    raise KeyError(ids[i])
-                room += offset[ids[i] + 1] - offset[ids[i]]
-        else:
-            room = 16 * n
-        if reserve_text(space, room + 16) < 0:
-            raise MemoryError
-        for i in range(n):
-            if ids[i] >= n_vocab:
-                raise KeyError(ids[i])
-            if i + 12 < n and ids[i + 12] < n_vocab:
-                rl_prefetch(table + 16 * <size_t>ids[i + 12])
-            entry = table + 16 * <size_t>ids[i]
-            length = entry[15]
-            if length - 1 < 15 and length:
-                memcpy(space.text + used, entry, 16)
-            elif length == 0:
-                raise KeyError(ids[i])
-            else:
-                start = offset[ids[i]]
-                length = offset[ids[i] + 1] - start
-                if n <= MANY_IDS and grow_text(space, used + length + 16 * (n - i)) < 0:
-                    raise MemoryError
-                memcpy(space.text + used, self.coder.bpe.vocab.blob + start, length)
-            used += length
-        return used
 
 
 def rebuild(bytes blob, dict parts):
