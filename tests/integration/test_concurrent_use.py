@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 
 import rustllm
-from rustllm import chunks, parallel_map, serialize, windows
+from rustllm import (
+    Cow,
+    TextSlice,
+    Version,
+    VersionRange,
+    chunks,
+    parallel_map,
+    serialize,
+    windows,
+)
+from rustllm.config import Settings
+from rustllm.memory import Interner
+from rustllm.plugins import RequestChannel
 from rustllm.testing import BigramModel, ByteTokenizer
 
 THREADS = 8
@@ -65,6 +77,85 @@ def test_views_of_one_array():
     expected = [w.tolist() for w in view]
     results = together(lambda i: [w.tolist() for w in view] == expected and len(chunks(ids, 9)))
     assert {r for rs in results for r in rs} == {56}
+
+
+def test_slices_of_one_text():
+    text = TextSlice("naïve café\nwith words\n" * 20)
+    expected = [[str(word) for word in line.split()] for line in text.lines()]
+
+    def work(i):
+        words = [[str(word) for word in line.split()] for line in text.lines()]
+        return (
+            words == expected,
+            hash(text[: 4 + i]) == hash(bytes(text)[: 4 + i].decode()),
+            text.find("words"),
+        )
+
+    assert len({r for rs in together(work) for r in rs}) == 1
+
+
+def test_one_interner_gives_each_text_one_number():
+    interner = Interner()
+    turns = [itertools.count() for _ in range(THREADS)]
+
+    def work(i):
+        turn = next(turns[i])
+        return tuple((interner.id(f"word{turn * 7 + k}"), turn * 7 + k) for k in range(20))
+
+    numbers = {}
+    for pairs in itertools.chain(*together(work)):
+        for id, k in pairs:
+            assert numbers.setdefault(k, id) == id
+    assert sorted(numbers.values()) == list(range(len(interner)))
+    assert all(interner.text(id) == f"word{k}" for k, id in numbers.items())
+
+
+def test_one_copy_on_write_is_copied_once():
+    source = np.zeros(64)
+    cows = [Cow(source) for _ in range(ROUNDS)]
+    turns = [itertools.count() for _ in range(THREADS)]
+
+    def work(i):
+        cow = cows[next(turns[i])]
+        cow.to_mut()[i] = i + 1
+        return id(cow.to_mut().base), cow
+
+    for column in zip(*together(work), strict=True):
+        assert len({base for base, _ in column}) == 1
+    assert not source.any()
+    assert all(list(cow.view[:THREADS]) == list(range(1, THREADS + 1)) for cow in cows)
+
+
+def test_callers_of_one_request_channel_get_their_own_replies():
+    channel = RequestChannel("double", int, int, capacity=4)
+    servers = [threading.Thread(target=channel.serve, args=(lambda x: 2 * x,)) for _ in range(3)]
+    for server in servers:
+        server.start()
+    try:
+        turns = [itertools.count(1000 * i) for i in range(THREADS)]
+
+        def work(i):
+            asked = next(turns[i])
+            return channel.request(asked, timeout=60) == 2 * asked
+
+        assert all(itertools.chain(*together(work)))
+    finally:
+        channel.close()
+        for server in servers:
+            server.join(60)
+    assert not any(server.is_alive() for server in servers)
+
+
+def test_one_set_of_versions_and_settings(tmp_path):
+    wanted, version = VersionRange(">=1.2,<3"), Version("2.0.1")
+    path = tmp_path / "config.toml"
+    path.write_text('log = "debug"\n')
+
+    def work(i):
+        settings = Settings.load(file=path, environ={})
+        return version in wanted, settings.log, str(settings.source("log").line)
+
+    assert {r for rs in together(work) for r in rs} == {(True, "debug", "1")}
 
 
 def test_one_mapped_file(tmp_path):
