@@ -85,11 +85,7 @@ def test_slices_of_one_text():
 
     def work(i):
         words = [[str(word) for word in line.split()] for line in text.lines()]
-        return (
-            words == expected,
-            hash(text[: 4 + i]) == hash(bytes(text)[: 4 + i].decode()),
-            text.find("words"),
-        )
+        return words == expected, hash(text[:6]) == hash("naïve"), text.find("words")
 
     assert len({r for rs in together(work) for r in rs}) == 1
 
