@@ -7,6 +7,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from rustllm._core.bpe cimport MergeSpace
+from rustllm._core.pool cimport Lease, TokenBlock
 
 cdef enum:
     SHORT_BITS = 17                 # log2 of the number of lines
@@ -49,6 +50,7 @@ cdef struct Workspace:
     Py_ssize_t n_read               # bytes of text that the caches have seen
     MergeSpace merge
     uint32_t* ends                  # [MAX_ENDS]
+    TokenBlock* ids                 # of the pool of all encoders; holds `out`, or NULL
     uint32_t* out
     Py_ssize_t n_out
     Py_ssize_t out_room
@@ -64,6 +66,8 @@ cdef void workspace_teach(Workspace* space, const Workspace* other) noexcept nog
 cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil
 # The same for what is only expected: an eighth more at once, or nothing.
 cdef int reserve_more(Workspace* space, Py_ssize_t more) noexcept nogil
+# Hand the ids in `space.out` over, without a copy; the memory returns to the pool with the lease.
+cdef Lease lease_out(Workspace* space)
 cdef int reserve_text(Workspace* space, Py_ssize_t n) noexcept nogil
 # Room for `n` bytes of space.text, keeping what is there.
 cdef int grow_text(Workspace* space, Py_ssize_t n) noexcept nogil

@@ -1,10 +1,12 @@
 """What one thread needs to encode: a bounded cache from pretokens to ids, and scratch memory."""
 
+from cpython.ref cimport Py_INCREF, PyObject
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from rustllm._core.bpe cimport space_free
+from rustllm._core.pool cimport Lease, TokenPool
 from rustllm._core.status cimport NO_MEMORY, OK
 
 cdef extern from "pages.h" nogil:
@@ -19,6 +21,13 @@ cdef size_t BLOCK_BYTES = (
 cdef enum:
     LARGE_WORDS = 1 << 20   # ids from which large pages are asked for
     KEPT_BYTES = 8 << 20    # scratch buffers beyond this are given back after a call
+
+# Where the ids of every encoder go. A workspace keeps its block between calls; what it outgrows,
+# and what results gave back, the next one takes from here. Never let go of: memory comes back also
+# while the interpreter ends.
+cdef TokenPool ids_pool = TokenPool(max_idle=2 * KEPT_BYTES)
+Py_INCREF(ids_pool)
+cdef PyObject* pool = <PyObject*>ids_pool
 
 
 cdef Workspace* workspace_new() noexcept nogil:
@@ -45,7 +54,7 @@ cdef void workspace_free(Workspace* space) noexcept nogil:
     rl_pages_free(space.block, BLOCK_BYTES)
     free(space.words)
     free(space.ends)
-    free(space.out)
+    drop_out(space)
     free(space.text)
     free(space.plain)
     space_free(&space.merge)
@@ -60,20 +69,32 @@ cdef void workspace_teach(Workspace* space, const Workspace* other) noexcept nog
     space.n_read = other.n_read
 
 
+cdef void drop_out(Workspace* space) noexcept nogil:
+    (<TokenPool>pool).give(space.ids)
+    space.ids = NULL
+    space.out = NULL
+    space.out_room = 0
+
+
 cdef int reserve_out(Workspace* space, Py_ssize_t more) noexcept nogil:
     cdef Py_ssize_t room = space.n_out + more
-    cdef void* grown
     if room <= space.out_room:
         return OK
     room = max(room, space.out_room + space.out_room // 2, 4096)
-    grown = realloc(space.out, room * sizeof(uint32_t))
-    if grown is NULL:
+    if (<TokenPool>pool).grow(&space.ids, room, space.n_out) < 0:
         return NO_MEMORY
     if room > LARGE_WORDS:
-        rl_pages_prefer(<uint32_t*>grown + space.out_room, (room - space.out_room) * 4)
-    space.out = <uint32_t*>grown
-    space.out_room = room
+        rl_pages_prefer(space.ids.data + space.n_out, (space.ids.capacity - space.n_out) * 4)
+    space.out = space.ids.data
+    space.out_room = space.ids.capacity
     return OK
+
+
+cdef Lease lease_out(Workspace* space):
+    cdef Lease lease = ids_pool.lease_block(space.ids, space.n_out)
+    space.ids = NULL
+    drop_out(space)
+    return lease
 
 
 cdef int reserve_more(Workspace* space, Py_ssize_t more) noexcept nogil:
@@ -118,9 +139,7 @@ cdef int reserve_plain(Workspace* space, Py_ssize_t n) noexcept nogil:
 cdef void workspace_trim(Workspace* space) noexcept nogil:
     space.n_out = 0
     if space.out_room * <Py_ssize_t>sizeof(uint32_t) > KEPT_BYTES:
-        free(space.out)
-        space.out = NULL
-        space.out_room = 0
+        drop_out(space)
     if space.text_room > KEPT_BYTES:
         free(space.text)
         space.text = NULL

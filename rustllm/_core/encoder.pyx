@@ -31,7 +31,7 @@ from rustllm._core.bpe cimport (
     bpe_encode, bpe_encode_ref, bpe_free, bpe_learn_merges, bpe_learn_order,
 )
 from rustllm._core.cache cimport (
-    grow_text, reserve_more, reserve_out, reserve_text, workspace_free, workspace_new,
+    grow_text, lease_out, reserve_more, reserve_out, reserve_text, workspace_free, workspace_new,
     workspace_teach, workspace_trim,
 )
 from rustllm._core.coder cimport encode_range, encode_text
@@ -113,6 +113,7 @@ cdef enum:
     MAX_THREADS = 64
     PER_THREAD = 1 << 15    # characters that are worth another thread
     WORTH_TEACHING = 1 << 18    # bytes that a thread has read, for another to start from its caches
+    LEASED_IDS = 1 << 16    # ids from which a result is handed over instead of copied
     REFUSED = -100
 
 cdef struct Job:
@@ -315,6 +316,14 @@ cdef object new_array(const uint32_t* ids, Py_ssize_t n):
     if n:
         memcpy(PyArray_DATA(array), ids, n * sizeof(uint32_t))
     return array
+
+
+cdef object array_of(Workspace* space):
+    # The copy of few ids is cheaper than a lease, and one of few ids in a large block would hold
+    # the block.
+    if space.n_out < LEASED_IDS or space.n_out * 2 < space.out_room:
+        return new_array(space.out, space.n_out)
+    return lease_out(space).array
 
 
 cdef list new_list(Py_ssize_t n):
@@ -570,7 +579,7 @@ cdef class Encoder:
                 return self.as_list(space.out, space.n_out)
             if kind == 2:
                 return space.n_out
-            return new_array(space.out, space.n_out)
+            return array_of(space)
         finally:
             self.give(space)
 
@@ -603,7 +612,7 @@ cdef class Encoder:
                 status = encode_text(&self.coder, space, text, n, NULL)
             if status < 0:
                 check_encoded(status)
-            return new_array(space.out, space.n_out)
+            return array_of(space)
         finally:
             self.give(space)
 

@@ -20,6 +20,7 @@ cdef struct TokenBlock:
 cdef struct PoolCore:
     int lock
     size_t limit
+    size_t max_idle
     size_t held_bytes
     size_t idle_bytes
     size_t leased_bytes
@@ -43,7 +44,7 @@ cdef class TokenPool:
     # Give a block from take() back, once. NULL is ignored.
     cdef void give(self, TokenBlock* block) noexcept nogil
     # Exchange a block for one of at least n tokens that starts with the same n_used; on failure
-    # the old block stays as it is. A status.
+    # the old block stays as it is. `block[0]` may be NULL. A status.
     cdef int grow(self, TokenBlock** block, size_t n, size_t n_used) noexcept nogil
     # A lease of the first n tokens of a block from take(), which it now owns.
     cdef Lease lease_block(self, TokenBlock* block, size_t n)

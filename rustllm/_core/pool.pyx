@@ -130,7 +130,7 @@ cdef void _give(PoolCore* core, TokenBlock* block) noexcept nogil:
     cdef size_t n_bytes = _block_bytes(block.capacity)
     core.leased_bytes -= n_bytes
     core.n_leased -= 1
-    if block.size_class < 0:
+    if block.size_class < 0 or n_bytes > core.max_idle - core.idle_bytes:
         _free_block(core, block)
         return
     rl_poison(<size_t> block.data, block.capacity * sizeof(uint32_t))
@@ -404,11 +404,13 @@ cdef class TokenPool:
     ----------
     limit : int, optional
         Most bytes that the pool may hold, lent and idle.
+    max_idle : int, optional
+        Most bytes that it keeps for later; what would exceed them goes back to the system.
 
     Raises
     ------
     ArgumentError
-        The limit is negative.
+        A limit is negative.
 
     Notes
     -----
@@ -431,12 +433,13 @@ cdef class TokenPool:
     """
 
     def __cinit__(self):
-        self.core.limit = NO_LIMIT
+        self.core.limit = self.core.max_idle = NO_LIMIT
 
-    def __init__(self, limit=None):
+    def __init__(self, limit=None, max_idle=None):
         if self.core.n_leases:
             raise failure(BAD_ARGUMENT, "this pool is in use; make another", None)
         self.core.limit = NO_LIMIT if limit is None else checked_size(limit, "limit")
+        self.core.max_idle = NO_LIMIT if max_idle is None else checked_size(max_idle, "max_idle")
 
     def __dealloc__(self):
         _free_idle(&self.core, SIZE_MAX)
@@ -463,13 +466,14 @@ cdef class TokenPool:
     cdef int grow(self, TokenBlock** block, size_t n, size_t n_used) noexcept nogil:
         cdef TokenBlock* larger
         cdef int status
-        if n <= block[0].capacity:
+        if block[0] != NULL and n <= block[0].capacity:
             return OK
         status = self.try_take(n, &larger)
         if status < 0:
             return status
-        memcpy(larger.data, block[0].data, n_used * sizeof(uint32_t))
-        self.give(block[0])
+        if block[0] != NULL:
+            memcpy(larger.data, block[0].data, n_used * sizeof(uint32_t))
+            self.give(block[0])
         block[0] = larger
         return OK
 

@@ -100,10 +100,11 @@ def training():
 
 def files():
     """Count a file with two threads; write the vocabulary and read it back."""
-    folder = Path(tempfile.mkdtemp())
-    (folder / "text").write_text(TEXT * 200)
+    holder = tempfile.TemporaryDirectory()
+    Path(holder.name, "text").write_text(TEXT * 200)
 
     def act():
+        folder = Path(holder.name)
         trained = BpeTrainer(300, "cl100k", num_threads=2).train_files([folder / "text"])
         trained.save(folder / "tokenizer.json")
         Encoding(

@@ -194,6 +194,23 @@ def test_buffers_above_the_largest_class_go_back_to_the_system():
     assert stats.peak_bytes > 1 << 26
 
 
+def test_idle_memory_is_bounded_on_its_own():
+    pool = TokenPool(max_idle=20_000)
+    leases = [pool.lease(n) for n in (1_000, 2_000, 4_000, 100)]
+    for lease in leases:
+        lease.release()
+    stats = pool.stats
+    assert (stats.n_leased, stats.n_idle) == (0, 3)  # 4,000 tokens would have been too much
+    assert stats.held_bytes == stats.idle_bytes <= 20_000
+    with pool.lease(2_000):
+        assert pool.stats.n_reused == 1
+    none = TokenPool(max_idle=0)
+    none.lease(10).release()
+    assert none.stats.held_bytes == 0
+    with pytest.raises(errors.ArgumentError):
+        TokenPool(max_idle=-1)
+
+
 def test_trim_and_zeroing():
     pool = TokenPool()
     with pool.lease(100) as lease:

@@ -1,6 +1,7 @@
 """Named encodings: ids, special tokens and bytes against tiktoken and the golden vectors."""
 
 import base64
+import gc
 import json
 import lzma
 import pickle
@@ -252,6 +253,25 @@ def test_a_megabyte_of_one_thing_takes_no_time_to_speak_of(piece):
     enc = rustllm.get_encoding("cl100k_base", vocab=RANKS / "cl100k_base.tiktoken")
     text = piece * (1_000_000 // len(piece.encode()))
     assert enc.decode(enc.encode_to_numpy(text)) == text
+
+
+def test_arrays_of_long_texts_are_their_own_however_they_are_made(ours):
+    texts = [f"{word} naïve text 123 " * 20_000 for word in ("one", "other", "third")]
+    expected = [ours.encode(text) for text in texts]
+    arrays = []
+    for text in texts:  # each is handed over while the next is written
+        ours.encode_to_numpy("short")
+        arrays.append(ours.encode_to_numpy(text))
+    assert [array.tolist() for array in arrays] == expected
+    assert all(array.flags.writeable and array.flags.c_contiguous for array in arrays)
+    arrays[0][:] = 7
+    kept = arrays[1][5:10]
+    del arrays[1]
+    gc.collect()
+    again = ours.encode_to_numpy(texts[0])
+    assert kept.tolist() == expected[1][5:10]
+    assert again.tolist() == expected[0]
+    assert pickle.loads(pickle.dumps(again)).tolist() == expected[0]
 
 
 def test_every_name_of_tiktokens_class_is_there(ours):
