@@ -52,15 +52,20 @@ cdef class Interner:
             It is no text.
         """
         cdef TextSlice owned
-        with cython.critical_section(self):
-            number = self._ids.get(text) if isinstance(text, (str, TextSlice)) else None
-            if number is None:
-                owned = _owned_text(text)
-                if self.limit is not None and len(self._texts) >= self.limit:
-                    raise _full(self.limit)
-                number = len(self._texts)
-                self._texts.append(owned)
-                self._ids[owned] = number
+        number = self._ids.get(text) if isinstance(text, (str, TextSlice)) else None
+        if number is None:
+            # The copy is made, checked and hashed first: other threads may run meanwhile. From the
+            # second look on nothing lets them.
+            owned = _owned_text(text)
+            hash(owned)
+            with cython.critical_section(self):
+                number = self._ids.get(owned)
+                if number is None:
+                    if self.limit is not None and len(self._texts) >= self.limit:
+                        raise _full(self.limit)
+                    number = len(self._texts)
+                    self._texts.append(owned)
+                    self._ids[owned] = number
         return number
 
     def intern(self, text):

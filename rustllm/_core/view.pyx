@@ -651,8 +651,11 @@ cdef class TextSlice(ByteView):
                 raise failure(BAD_ARGUMENT, "the slice would cut a character", None)
             return
         n = self.n_bytes
-        with nogil:
+        if n < GIL_FREE_BYTES:
             good = utf8_valid_up_to(self.data, n)
+        else:
+            with nogil:
+                good = utf8_valid_up_to(self.data, n)
         if good < <size_t> n:
             raise failure(BAD_UTF8, "not UTF-8", {"offset": good})
 
