@@ -88,7 +88,7 @@ def headers_of(source: Path) -> list[str]:
         found.add(path)
         text = path.read_text("utf-8")
         if path.suffix == ".h":
-            names = re.findall(r'#include "([^"]+)"', text)
+            names = re.findall(r'#(?:include|define RL_TEMPLATE) "([^"]+)"', text)
         else:
             names = re.findall(r'^cdef extern from "([^"]+)"', text, re.MULTILINE)
             modules = re.findall(r"^from (rustllm[\w.]*) cimport", text, re.MULTILINE)

@@ -63,15 +63,29 @@ cp -r "$folder/lib/rustllm" "$folder/tree/"
 
 if [ -d "$root/../shared" ]; then ln -sfn "$(cd "$root/../shared" && pwd -P)" "$folder/shared"; fi
 
-echo "== test"
 cd "$folder/tree"
 export PYTHONPATH=$folder/tree:$site PYTHONDONTWRITEBYTECODE=1
-emulated=(qemu-aarch64 -L "$sysroot" "$sysroot/usr/bin/python$version")
-"${emulated[@]}" -c "
-import platform, rustllm._core.dispatch as d
-print(platform.machine(), 'levels:', *d.available_levels(), '; in use:', d.current_level())"
+
+# on CPU LEVEL PYTEST-ARGUMENTS: the tests on a processor for which that level must be the one in use.
+on() {
+  local cpu=$1 level=$2
+  shift 2
+  echo "== test on $cpu"
+  local emulated=(qemu-aarch64 -cpu "$cpu" -L "$sysroot" "$sysroot/usr/bin/python$version")
+  "${emulated[@]}" -c "
+import platform, sys, rustllm._core.dispatch as d
+print(platform.machine(), 'levels:', *d.available_levels(), '; in use:', d.current_level())
+sys.exit(d.current_level() != '$level')"
+  "${emulated[@]}" -m pytest -p no:cacheprovider "$@"
+}
+
+kernels=(tests/unit/_core/test_linear.py tests/unit/_core/test_attention.py tests/unit/_core/test_sample.py
+  tests/unit/ops tests/unit/models/test_transformer.py)
 if [ $# -eq 0 ]; then
-  set -- tests/unit/_core tests/unit/memory tests/unit/models/test_transformer.py \
-    tests/unit/tokenizers/test_encodings.py tests/unit/tokenizers/test_trainer.py -q
+  set -- "${kernels[@]}" tests/unit/_core tests/unit/memory tests/unit/tokenizers/test_encodings.py \
+    tests/unit/tokenizers/test_trainer.py -q
+  on max dotprod "$@"
+  on cortex-a53 neon "${kernels[@]}" -q # of ARMv8.0: NEON, but no dot products of bytes
+else
+  on max dotprod "$@"
 fi
-exec "${emulated[@]}" -m pytest -p no:cacheprovider "$@"

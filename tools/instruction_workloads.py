@@ -141,10 +141,14 @@ def matrix(type_id: int, block_bytes: int) -> object:
 
     from rustllm._core.linear import PackedMatrix, pack
 
-    blocks = np.random.default_rng(0).integers(0, 256, (4096, block_bytes), dtype=np.uint8)
+    columns = 1 if type_id == 1 else 256 if type_id == 14 else 32
+    blocks = np.random.default_rng(0).integers(
+        0, 60, (256 * 512 // columns, block_bytes), dtype=np.uint8
+    )
     # Scales, and for Q4_1 the offsets behind them, have to be finite.
     small = np.full((len(blocks), 2), 0.01, np.float16).view(np.uint8)
-    blocks[:, : 4 if type_id == 3 else 2] = small[:, : 4 if type_id == 3 else 2]
+    at, width = (208, 2) if type_id == 14 else (0, 4 if type_id == 3 else 2)
+    blocks[:, at : at + width] = small[:, :width]
     packed = PackedMatrix(type_id, 256, 512, blocks.tobytes())
     pack([packed])
     return packed
@@ -181,6 +185,83 @@ def linear_q8_0_one() -> Work:
 def linear_q8_0_many() -> Work:
     """64 tokens, 8 bits."""
     return product(8, 34, 64)
+
+
+@workload(50)
+def linear_q5_0_one() -> Work:
+    """A token, 5 bits."""
+    return product(6, 22, 1)
+
+
+@workload(5)
+def linear_q5_0_many() -> Work:
+    """64 tokens, 5 bits."""
+    return product(6, 22, 64)
+
+
+@workload(50)
+def linear_q6_k_one() -> Work:
+    """A token, 6 bits in blocks of 256."""
+    return product(14, 210, 1)
+
+
+@workload(5)
+def linear_q6_k_many() -> Work:
+    """64 tokens, 6 bits in blocks of 256."""
+    return product(14, 210, 64)
+
+
+@workload(50)
+def linear_f16_one() -> Work:
+    """A token, half precision."""
+    return product(1, 2, 1)
+
+
+def attention(n: int) -> Work:
+    """Return attention of n queries over a segment of half precision."""
+    import numpy as np
+
+    from rustllm._core.segment import attend, store_positions
+
+    keys, values = np.random.default_rng(2).standard_normal((2, 128, 64)).astype(np.float32)
+    planes = store_positions(keys, values, True)
+    queries = keys[:n] / 8
+    return lambda: attend(planes, queries, [0] * n, [128] * n, True)
+
+
+@workload(50)
+def attend_one() -> Work:
+    """A token, three heads that share their keys."""
+    return attention(3)
+
+
+@workload(20)
+def attend_many() -> Work:
+    """Eight tokens."""
+    return attention(8)
+
+
+def row(kind: str) -> Work:
+    """Return an operation on 64 KiB of numbers."""
+    import numpy as np
+
+    from rustllm import ops
+
+    x = np.random.default_rng(3).standard_normal((8, 2048)).astype(np.float32)
+    operation = getattr(ops, kind)
+    return lambda: operation(x, threads=1)  # type: ignore[no-any-return]
+
+
+@workload(20)
+def silu() -> Work:
+    """The activation."""
+    return row("silu")
+
+
+@workload(20)
+def softmax() -> Work:
+    """Exponentials and their sum."""
+    return row("softmax")
 
 
 def main(name: str, repetitions: int) -> None:

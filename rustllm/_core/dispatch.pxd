@@ -5,6 +5,7 @@ cpdef enum Level:
     AVX2 = 1
     AVX512 = 2
     NEON = 3
+    DOTPROD = 4
 
 cdef int simd_level() noexcept nogil
 cdef bint has_bf16() noexcept nogil

@@ -5,6 +5,7 @@ class Level(IntEnum):
     AVX2 = 1
     AVX512 = 2
     NEON = 3
+    DOTPROD = 4
 
 NAMES: tuple[str, ...]
 

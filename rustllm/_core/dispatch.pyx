@@ -1,8 +1,8 @@
 """Pick the instruction set once, at import.
 
-``RUSTLLM_SIMD=scalar|avx2|avx512|neon`` overrides the choice, for tests and for comparison; a level
-that the processor does not have is refused. ``avx512`` means F, BW, VL, DQ, VBMI, VBMI2 and VNNI
-together.
+``RUSTLLM_SIMD=scalar|avx2|avx512|neon|dotprod`` overrides the choice, for tests and for comparison;
+a level that the processor does not have is refused. ``avx512`` means F, BW, VL, DQ, VBMI, VBMI2 and
+VNNI together; ``neon`` is what every aarch64 has, ``dotprod`` adds its dot products of bytes.
 """
 
 import os
@@ -14,7 +14,7 @@ cdef extern from "cpu.h" nogil:
 cdef int _level = 0
 cdef bint _bf16 = False
 
-NAMES = ("scalar", "avx2", "avx512", "neon")
+NAMES = ("scalar", "avx2", "avx512", "neon", "dotprod")
 
 
 cdef int simd_level() noexcept nogil:
@@ -28,8 +28,8 @@ cdef bint has_bf16() noexcept nogil:
 def available_levels():
     """Names of the levels this machine can run, slowest first."""
     cdef int best = rl_detect_level()
-    if best == NEON:
-        return ("scalar", "neon")
+    if best >= NEON:
+        return ("scalar",) + NAMES[NEON:best + 1]
     return NAMES[:best + 1]
 
 

@@ -142,5 +142,35 @@ RL_T_AVX2 static void rl_quantize_avx2(const float *x, int n_blocks, uint8_t *ti
     }
 }
 
+#elif defined(__aarch64__)
+
+static void rl_quantize_neon(const float *x, int n_blocks, uint8_t *tile, int n, int c) {
+    for (int b = 0; b < n_blocks; b++, x += 32, tile += (size_t)n * RL_ACT_INT8) {
+        uint8_t *tail = tile + 32 * n;
+        uint32x4_t max = vdupq_n_u32(0);
+        for (int i = 0; i < 8; i++)
+            max = vmaxq_u32(max, vreinterpretq_u32_f32(vabsq_f32(vld1q_f32(x + 4 * i))));
+        float inverse, d = rl_quant_scale(vmaxvq_u32(max), &inverse);
+        int32x4_t sums[2];
+        for (int h = 0; h < 2; h++) {
+            int32x4_t q[4];
+            for (int i = 0; i < 4; i++) {
+                q[i] = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 16 * h + 4 * i), inverse));
+                if (d != d) q[i] = vdupq_n_s32(0);
+            }
+            int16x8_t lo = vcombine_s16(vmovn_s32(q[0]), vmovn_s32(q[1])), hi = vcombine_s16(vmovn_s32(q[2]), vmovn_s32(q[3]));
+            vst1q_s8((int8_t *)tile + 32 * c + 16 * h, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
+            sums[h] = vaddq_s32(vaddq_s32(q[0], q[1]), vaddq_s32(q[2], q[3]));
+        }
+        int32_t half = vaddvq_s32(sums[0]), sum = half + vaddvq_s32(sums[1]);
+        float ds = d * (float)sum;
+        int32_t n0 = -sum, n1 = -half;
+        memcpy(tail + 4 * c, &d, 4);
+        memcpy(tail + 4 * n + 4 * c, &ds, 4);
+        memcpy(tail + 8 * n + 4 * c, &n0, 4);
+        memcpy(tail + 12 * n + 4 * c, &n1, 4);
+    }
+}
+
 #endif
 #endif

@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 #include "cpu.h"
-#include "vector_math.h"
+#include "softmax.h"
 
 enum { RL_ATTEND_LANES = 32 }; /* most queries of a block; a multiple of every tile's columns */
 #define RL_NO_SCORE -1e30f     /* what a maximum starts from: finite, so that differences are */
@@ -81,48 +81,8 @@ static void rl_single_portable(const float *q, const float *k, ptrdiff_t ldk, co
 
 #if defined(__x86_64__)
 
-RL_T_AVX2 static void rl_columns_avx2(float *s, int keys, int width, float *max, float *sum, float *rescale) {
-    for (int j = 0; j < width; j += 8) {
-        const __m256 before = _mm256_loadu_ps(max + j);
-        __m256 top = before, total = _mm256_setzero_ps();
-        for (int i = 0; i < keys; i++) top = _mm256_max_ps(_mm256_loadu_ps(s + i * width + j), top);
-        for (int i = 0; i < keys; i++) {
-            const __m256 e = rl_exp_256(_mm256_sub_ps(_mm256_loadu_ps(s + i * width + j), top));
-            _mm256_storeu_ps(s + i * width + j, e);
-            total = _mm256_add_ps(total, e);
-        }
-        const __m256 r = rl_exp_256(_mm256_sub_ps(before, top));
-        _mm256_storeu_ps(rescale + j, r);
-        _mm256_storeu_ps(sum + j, _mm256_fmadd_ps(_mm256_loadu_ps(sum + j), r, total));
-        _mm256_storeu_ps(max + j, top);
-    }
-}
-
 RL_T_AVX2 static void rl_single_avx2(const float *q, const float *k, ptrdiff_t ldk, const float *v, ptrdiff_t ldv, int dim, int dim_v, int n, float softcap, const float *bias, float *scores, float *max, float *sum, float *out) {
     rl_single_body(q, k, ldk, v, ldv, dim, dim_v, n, softcap, bias, scores, max, sum, out);
-}
-
-RL_T_AVX512 static void rl_columns_avx512(float *s, int keys, int width, float *max, float *sum, float *rescale) {
-    for (int j = 0; j < width; j += 16) {
-        const __m512 before = _mm512_loadu_ps(max + j);
-        __m512 top = before, other = before, total = _mm512_setzero_ps();
-        int i = 0;
-        for (; i + 2 <= keys; i += 2) {
-            top = _mm512_max_ps(_mm512_loadu_ps(s + i * width + j), top);
-            other = _mm512_max_ps(_mm512_loadu_ps(s + (i + 1) * width + j), other);
-        }
-        for (; i < keys; i++) top = _mm512_max_ps(_mm512_loadu_ps(s + i * width + j), top);
-        top = _mm512_max_ps(top, other);
-        for (i = 0; i < keys; i++) {
-            const __m512 e = rl_exp_512(_mm512_sub_ps(_mm512_loadu_ps(s + i * width + j), top));
-            _mm512_storeu_ps(s + i * width + j, e);
-            total = _mm512_add_ps(total, e);
-        }
-        const __m512 r = rl_exp_512(_mm512_sub_ps(before, top));
-        _mm512_storeu_ps(rescale + j, r);
-        _mm512_storeu_ps(sum + j, _mm512_fmadd_ps(_mm512_loadu_ps(sum + j), r, total));
-        _mm512_storeu_ps(max + j, top);
-    }
 }
 
 RL_T_AVX512 static void rl_single_avx512(const float *q, const float *k, ptrdiff_t ldk, const float *v, ptrdiff_t ldv, int dim, int dim_v, int n, float softcap, const float *bias, float *scores, float *max, float *sum, float *out) {
@@ -192,8 +152,10 @@ RL_T_AVX512 static void rl_single_avx512(const float *q, const float *k, ptrdiff
 
 static inline rl_columns_fn rl_columns_kernel(int level) {
 #if defined(__x86_64__)
-    if (level == RL_AVX512) return rl_columns_avx512;
-    if (level == RL_AVX2) return rl_columns_avx2;
+    if (level == RL_AVX512) return rl_columns_512;
+    if (level == RL_AVX2) return rl_columns_256;
+#elif defined(__aarch64__)
+    if (level >= RL_NEON) return rl_columns_neon;
 #endif
     (void)level;
     return rl_columns_portable;

@@ -2,7 +2,7 @@
 #ifndef RUSTLLM_CPU_H
 #define RUSTLLM_CPU_H
 
-enum { RL_SCALAR = 0, RL_AVX2 = 1, RL_AVX512 = 2, RL_NEON = 3 };
+enum { RL_SCALAR = 0, RL_AVX2 = 1, RL_AVX512 = 2, RL_NEON = 3, RL_DOTPROD = 4 };
 
 #if defined(__x86_64__)
 
@@ -24,17 +24,17 @@ static inline int rl_detect_bf16(void) {
     return rl_detect_level() == RL_AVX512 && __builtin_cpu_supports("avx512bf16");
 }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) /* NEON is part of it; dot products of bytes came with ARMv8.2 */
 
 #if defined(__linux__)
 #include <sys/auxv.h>
 static inline int rl_detect_level(void) {
-    return (getauxval(AT_HWCAP) & (1UL << 20)) ? RL_NEON : RL_SCALAR; /* HWCAP_ASIMDDP */
+    return (getauxval(AT_HWCAP) & (1UL << 20)) ? RL_DOTPROD : RL_NEON; /* HWCAP_ASIMDDP */
 }
 #elif defined(__APPLE__)
-static inline int rl_detect_level(void) { return RL_NEON; } /* every Apple arm64 has dot products */
+static inline int rl_detect_level(void) { return RL_DOTPROD; } /* every Apple arm64 has dot products */
 #else
-static inline int rl_detect_level(void) { return RL_SCALAR; }
+static inline int rl_detect_level(void) { return RL_NEON; }
 #endif
 static inline int rl_detect_bf16(void) { return 0; }
 

@@ -15,10 +15,6 @@
 #include "cpu.h"
 #include "target.h"
 
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
 enum { RL_MAX_TILE_ROWS = 8, RL_MAX_TILE_COLS = 32, RL_DOT_ROWS = 4 };
 
 /* c[i][j] (+)= sum over k of a[k][i] * b[k][j]; c is [rows][cols] with `ldc` floats a row. */
@@ -274,7 +270,7 @@ static inline void rl_gemm_kernels(int level, rl_gemm *out) {
         *out = g;
     }
 #elif defined(__aarch64__)
-    if (level == RL_NEON) {
+    if (level >= RL_NEON) {
         const rl_gemm g = {8, 8, rl_tile_neon, rl_dots_neon};
         *out = g;
     }

@@ -5,43 +5,33 @@
 #include "cpu.h"
 #include "linear_avx2.h"
 #include "linear_avx512.h"
+#include "linear_neon.h"
 #include "linear_portable.h"
 
-/* Rows of groups g0..g1-1 for one tile of activations: y[token * stride + row]. */
-typedef void (*rl_mm_fn)(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act, float *y, ptrdiff_t stride,
-                         const float *bias);
 typedef void (*rl_quantize_fn)(const float *x, int n_blocks, uint8_t *tile, int n, int c);
 
 typedef void (*rl_residual_fn)(const float *x, int n_blocks, const uint8_t *tile, int n, int c, float *rest);
 
-#define RL_PORTABLE_TILE(nc)                                                                                      \
-    static void rl_mm_int8_portable_##nc(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act, float *y,  \
-                                         ptrdiff_t stride, const float *bias) {                                   \
-        rl_mm_int8_portable(m, g0, g1, nc, act, y, stride, bias);                                                 \
-    }                                                                                                             \
-    static void rl_mm_float_portable_##nc(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act, float *y, \
-                                          ptrdiff_t stride, const float *bias) {                                  \
-        rl_mm_float_portable(m, g0, g1, nc, act, y, stride, bias);                                                \
+#define RL_PORTABLE_TILE(kind, attributes, nc)                                   \
+    attributes static void rl_mm_##kind##_portable_##nc(RL_MM_ARGUMENTS) {       \
+        rl_mm_##kind##_portable(m, g0, g1, nc, act, y, stride, bias);            \
     }
-RL_PORTABLE_TILE(1)
-RL_PORTABLE_TILE(2)
-RL_PORTABLE_TILE(4)
-RL_PORTABLE_TILE(8)
+RL_FOR_EVERY_TILE(RL_PORTABLE_TILE, int8, )
+RL_FOR_EVERY_TILE(RL_PORTABLE_TILE, float, )
 
 /* Kernel for tiles of 1 << log2_width tokens. */
 static inline rl_mm_fn rl_mm_kernel(int level, int is_float, int log2_width) {
-    static const rl_mm_fn portable[2][4] = {
-        {rl_mm_int8_portable_1, rl_mm_int8_portable_2, rl_mm_int8_portable_4, rl_mm_int8_portable_8},
-        {rl_mm_float_portable_1, rl_mm_float_portable_2, rl_mm_float_portable_4, rl_mm_float_portable_8}};
+    static const rl_mm_fn portable[2][4] = {RL_TILES_OF(int8, portable), RL_TILES_OF(float, portable)};
 #if defined(__x86_64__)
-    static const rl_mm_fn avx2[2][4] = {
-        {rl_mm_int8_256_1, rl_mm_int8_256_2, rl_mm_int8_256_4, rl_mm_int8_256_8},
-        {rl_mm_float_256_1, rl_mm_float_256_2, rl_mm_float_256_4, rl_mm_float_256_8}};
-    static const rl_mm_fn avx512[2][4] = {
-        {rl_mm_int8_512_1, rl_mm_int8_512_2, rl_mm_int8_512_4, rl_mm_int8_512_8},
-        {rl_mm_float_512_1, rl_mm_float_512_2, rl_mm_float_512_4, rl_mm_float_512_8}};
+    static const rl_mm_fn avx2[2][4] = {RL_TILES_OF(int8, 256), RL_TILES_OF(float, 256)};
+    static const rl_mm_fn avx512[2][4] = {RL_TILES_OF(int8, 512), RL_TILES_OF(float, 512)};
     if (level == RL_AVX512) return avx512[is_float != 0][log2_width];
     if (level == RL_AVX2) return avx2[is_float != 0][log2_width];
+#elif defined(__aarch64__)
+    static const rl_mm_fn dotprod[2][4] = {RL_TILES_OF(int8, dotprod), RL_TILES_OF(float, neon)};
+    static const rl_mm_fn neon[2][4] = {RL_TILES_OF(int8, neon), RL_TILES_OF(float, neon)};
+    if (level == RL_DOTPROD) return dotprod[is_float != 0][log2_width];
+    if (level == RL_NEON) return neon[is_float != 0][log2_width];
 #endif
     (void)level;
     return portable[is_float != 0][log2_width];
@@ -52,6 +42,8 @@ static inline rl_quantize_fn rl_quantize_kernel(int level, int is_float) {
 #if defined(__x86_64__)
     if (level == RL_AVX512) return rl_quantize_avx512;
     if (level == RL_AVX2) return rl_quantize_avx2;
+#elif defined(__aarch64__)
+    if (level >= RL_NEON) return rl_quantize_neon;
 #endif
     (void)level;
     return rl_quantize_portable;

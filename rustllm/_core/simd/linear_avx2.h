@@ -9,6 +9,7 @@
 #if defined(__x86_64__)
 
 #include "linear_portable.h"
+#include "linear_tiles.h"
 
 RL_INLINE_AVX2 __m256 rl_halves_256(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
@@ -236,35 +237,8 @@ RL_INLINE_AVX2 void rl_mm_float_256(const int type, const int nc, const rl_matri
         }
 }
 
-#define RL_TILE_256(nc)                                                                                          \
-    RL_T_AVX2 static void rl_mm_int8_256_##nc(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act,     \
-                                              float *y, ptrdiff_t stride, const float *bias) {                  \
-        RL_FOR_QUANT_TYPE(m->type, RL_CALL_INT8_##nc)                                                           \
-    }                                                                                                           \
-    RL_T_AVX2 static void rl_mm_float_256_##nc(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act,    \
-                                               float *y, ptrdiff_t stride, const float *bias) {                 \
-        RL_FOR_ANY_TYPE(m->type, RL_CALL_FLOAT_##nc)                                                            \
-    }
-#define RL_CALL_INT8_1(t) rl_mm_int8_256(t, 1, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_INT8_2(t) rl_mm_int8_256(t, 2, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_INT8_4(t) rl_mm_int8_256(t, 4, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_INT8_8(t) rl_mm_int8_256(t, 8, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_1(t) rl_mm_float_256(t, 1, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_2(t) rl_mm_float_256(t, 2, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_4(t) rl_mm_float_256(t, 4, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_8(t) rl_mm_float_256(t, 8, m, g0, g1, act, y, stride, bias)
-RL_TILE_256(1)
-RL_TILE_256(2)
-RL_TILE_256(4)
-RL_TILE_256(8)
-#undef RL_CALL_INT8_1
-#undef RL_CALL_INT8_2
-#undef RL_CALL_INT8_4
-#undef RL_CALL_INT8_8
-#undef RL_CALL_FLOAT_1
-#undef RL_CALL_FLOAT_2
-#undef RL_CALL_FLOAT_4
-#undef RL_CALL_FLOAT_8
+RL_FOR_EVERY_TILE(RL_INT8_TILE, 256, RL_T_AVX2)
+RL_FOR_EVERY_TILE(RL_FLOAT_TILE, 256, RL_T_AVX2)
 
 #endif
 #endif

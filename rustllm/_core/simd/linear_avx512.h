@@ -8,6 +8,7 @@
 #if defined(__x86_64__)
 
 #include "linear_portable.h"
+#include "linear_tiles.h"
 
 enum { RL_PREFETCH_BYTES = 8192 };
 
@@ -230,35 +231,8 @@ RL_INLINE_AVX512 void rl_mm_float_512(const int type, const int nc, const rl_mat
     for (; g < g1; g++) rl_groups_float_512(type, nc, 1, m, g, 0, act, y, stride, bias);
 }
 
-#define RL_TILE_512(nc)                                                                                          \
-    RL_T_AVX512 static void rl_mm_int8_512_##nc(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act,   \
-                                                float *y, ptrdiff_t stride, const float *bias) {                \
-        RL_FOR_QUANT_TYPE(m->type, RL_CALL_INT8_##nc)                                                           \
-    }                                                                                                           \
-    RL_T_AVX512 static void rl_mm_float_512_##nc(const rl_matrix *m, int32_t g0, int32_t g1, const uint8_t *act,  \
-                                                 float *y, ptrdiff_t stride, const float *bias) {               \
-        RL_FOR_ANY_TYPE(m->type, RL_CALL_FLOAT_##nc)                                                            \
-    }
-#define RL_CALL_INT8_1(t) rl_mm_int8_512(t, 1, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_INT8_2(t) rl_mm_int8_512(t, 2, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_INT8_4(t) rl_mm_int8_512(t, 4, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_INT8_8(t) rl_mm_int8_512(t, 8, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_1(t) rl_mm_float_512(t, 1, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_2(t) rl_mm_float_512(t, 2, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_4(t) rl_mm_float_512(t, 4, m, g0, g1, act, y, stride, bias)
-#define RL_CALL_FLOAT_8(t) rl_mm_float_512(t, 8, m, g0, g1, act, y, stride, bias)
-RL_TILE_512(1)
-RL_TILE_512(2)
-RL_TILE_512(4)
-RL_TILE_512(8)
-#undef RL_CALL_INT8_1
-#undef RL_CALL_INT8_2
-#undef RL_CALL_INT8_4
-#undef RL_CALL_INT8_8
-#undef RL_CALL_FLOAT_1
-#undef RL_CALL_FLOAT_2
-#undef RL_CALL_FLOAT_4
-#undef RL_CALL_FLOAT_8
+RL_FOR_EVERY_TILE(RL_INT8_TILE, 512, RL_T_AVX512)
+RL_FOR_EVERY_TILE(RL_FLOAT_TILE, 512, RL_T_AVX512)
 
 #endif
 #endif

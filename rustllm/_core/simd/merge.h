@@ -133,7 +133,7 @@ static inline int rl_merge_linear(int level, RL_MERGE_ARGUMENTS) {
         return rl_merge_avx512(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
     if (level == RL_AVX2) return rl_merge_avx2(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
 #elif defined(__aarch64__)
-    if (level == RL_NEON) return rl_merge_neon(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
+    if (level >= RL_NEON) return rl_merge_neon(pair, mask, shift, made, symbol, n, byte_pair, text, limit);
 #endif
     (void)level;
     return rl_merge_plain(pair, mask, shift, made, symbol, n, byte_pair, text, limit);

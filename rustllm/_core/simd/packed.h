@@ -41,19 +41,23 @@ enum {
 
 enum { RL_GROUP = 16, RL_BLOCK = 32 };
 
-/* Calls `call(TYPE)` for the constant that equals `type`, so that a kernel is compiled for each. */
-#define RL_CASE(t, call) case t: call(t); break;
-#define RL_FOR_QUANT_TYPE(type, call)                                                                \
+/* Calls `call(TYPE, ...)` for the constant that equals `type`, so that a kernel is compiled for each. */
+#define RL_CASE(t, call, ...) case t: call(t, __VA_ARGS__); break;
+#define RL_FOR_QUANT_TYPE(type, call, ...)                                                           \
     switch (type) {                                                                                  \
-        RL_CASE(RL_Q4_0, call) RL_CASE(RL_Q4_1, call) RL_CASE(RL_Q5_0, call) RL_CASE(RL_Q5_1, call)   \
-        RL_CASE(RL_Q8_0, call) RL_CASE(RL_IQ4_NL, call) RL_CASE(RL_Q2_K, call) RL_CASE(RL_Q3_K, call) \
-        RL_CASE(RL_Q4_K, call) RL_CASE(RL_Q5_K, call) RL_CASE(RL_Q6_K, call)                          \
+        RL_CASE(RL_Q4_0, call, __VA_ARGS__) RL_CASE(RL_Q4_1, call, __VA_ARGS__)                       \
+        RL_CASE(RL_Q5_0, call, __VA_ARGS__) RL_CASE(RL_Q5_1, call, __VA_ARGS__)                       \
+        RL_CASE(RL_Q8_0, call, __VA_ARGS__) RL_CASE(RL_IQ4_NL, call, __VA_ARGS__)                     \
+        RL_CASE(RL_Q2_K, call, __VA_ARGS__) RL_CASE(RL_Q3_K, call, __VA_ARGS__)                       \
+        RL_CASE(RL_Q4_K, call, __VA_ARGS__) RL_CASE(RL_Q5_K, call, __VA_ARGS__)                       \
+        RL_CASE(RL_Q6_K, call, __VA_ARGS__)                                                          \
     default: break;                                                                                  \
     }
-#define RL_FOR_ANY_TYPE(type, call)                                                                  \
+#define RL_FOR_ANY_TYPE(type, call, ...)                                                             \
     switch (type) {                                                                                  \
-        RL_CASE(RL_F32, call) RL_CASE(RL_F16, call) RL_CASE(RL_BF16, call)                            \
-    default: RL_FOR_QUANT_TYPE(type, call)                                                           \
+        RL_CASE(RL_F32, call, __VA_ARGS__) RL_CASE(RL_F16, call, __VA_ARGS__)                         \
+        RL_CASE(RL_BF16, call, __VA_ARGS__)                                                          \
+    default: RL_FOR_QUANT_TYPE(type, call, __VA_ARGS__)                                              \
     }
 
 typedef struct {
@@ -277,7 +281,7 @@ RL_INLINE void rl_pack_row_256(const int type, const uint8_t *in, int nb, int ro
 /* Packs `n_valid` (1..16) rows of a file's row-major blocks into one group of zeroed memory. */
 static void rl_pack_group(const rl_matrix *m, const uint8_t *src, size_t row_bytes, int n_valid, uint8_t *dst) {
     for (int r = 0; r < n_valid; r++, src += row_bytes) {
-#define RL_PACK(type)                                                                                              \
+#define RL_PACK(type, ...)                                                                                           \
     if (rl_is_k(type)) rl_pack_row_256(type, src, m->n_blocks, r, dst);                                             \
     else rl_pack_row_32(type, src, m->n_blocks, r, dst)
         if (m->type == RL_F32) {

@@ -149,8 +149,6 @@ RL_T_AVX512 static uint64_t rl_read_512(const uint8_t *data, size_t bytes) {
 
 #elif defined(__aarch64__)
 
-#include <arm_neon.h>
-
 enum { RL_PEAK_ACCUMULATORS = 16 };
 
 static uint32_t rl_peak_float_neon(int64_t steps) {
@@ -165,7 +163,7 @@ static uint32_t rl_peak_float_neon(int64_t steps) {
     return (uint32_t)vgetq_lane_s32(vcvtq_s32_f32(sums[0]), 0);
 }
 
-__attribute__((target("arch=armv8.2-a+dotprod"))) static uint32_t rl_peak_int8_neon(int64_t steps) {
+RL_T_DOTPROD static uint32_t rl_peak_int8_neon(int64_t steps) {
     int32x4_t sums[RL_PEAK_ACCUMULATORS];
     int8x16_t a = vdupq_n_s8(3), b = vdupq_n_s8(5);
     for (int i = 0; i < RL_PEAK_ACCUMULATORS; i++) sums[i] = vdupq_n_s32(0);
@@ -193,9 +191,13 @@ static inline rl_peak_fn rl_peak_loop(int kind, int level, int has_bf16, int64_t
         return kind == RL_PEAK_FLOAT32 ? rl_peak_float_256 : rl_peak_int8_256;
     }
 #elif defined(__aarch64__)
-    if (level == RL_NEON && kind != RL_PEAK_BFLOAT16) {
-        *operations = RL_PEAK_ACCUMULATORS * (kind == RL_PEAK_FLOAT32 ? 8 : 32);
-        return kind == RL_PEAK_FLOAT32 ? rl_peak_float_neon : rl_peak_int8_neon;
+    if (level >= RL_NEON && kind == RL_PEAK_FLOAT32) {
+        *operations = RL_PEAK_ACCUMULATORS * 8;
+        return rl_peak_float_neon;
+    }
+    if (level == RL_DOTPROD && kind == RL_PEAK_INT8) {
+        *operations = RL_PEAK_ACCUMULATORS * 32;
+        return rl_peak_int8_neon;
     }
 #endif
     (void)level;

@@ -61,31 +61,15 @@ static float rl_softmax_portable(const float *x, float max, float scale, ptrdiff
     return rl_softmax_body(x, max, scale, n, y);
 }
 
-#if defined(__x86_64__)
-RL_T_AVX2 static float rl_softmax_avx2(const float *x, float max, float scale, ptrdiff_t n, float *y) {
-    return rl_softmax_body(x, max, scale, n, y);
-}
-
-RL_T_AVX512 static float rl_softmax_avx512(const float *x, float max, float scale, ptrdiff_t n, float *y) {
-    __m512 sum = _mm512_setzero_ps();
-    for (ptrdiff_t i = 0; i < n; i += 16) {
-        const __mmask16 valid = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
-        __m512 v = _mm512_sub_ps(_mm512_maskz_loadu_ps(valid, x + i), _mm512_set1_ps(max));
-        __m512 e = _mm512_maskz_mov_ps(valid, rl_exp_512(_mm512_mul_ps(v, _mm512_set1_ps(scale))));
-        _mm512_mask_storeu_ps(y + i, valid, e);
-        sum = _mm512_add_ps(sum, e);
-    }
-    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(sum), _mm512_extractf32x8_ps(sum, 1));
-    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
-    return _mm_cvtss_f32(_mm_add_ss(b, _mm_shuffle_ps(b, b, 1)));
-}
-#endif
+#define RL_TEMPLATE "softmax_any.h"
+#include "every_width.h"
 
 static inline rl_softmax_fn rl_softmax_kernel(int level) {
 #if defined(__x86_64__)
-    if (level == RL_AVX512) return rl_softmax_avx512;
-    if (level == RL_AVX2) return rl_softmax_avx2;
+    if (level == RL_AVX512) return rl_softmax_512;
+    if (level == RL_AVX2) return rl_softmax_256;
+#elif defined(__aarch64__)
+    if (level >= RL_NEON) return rl_softmax_neon;
 #endif
     (void)level;
     return rl_softmax_portable;

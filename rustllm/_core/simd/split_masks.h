@@ -551,7 +551,7 @@ static inline ptrdiff_t rl_split_masks(
     if (level == RL_AVX512) return rl_split_avx512(pattern, next, text, at, stop, ends, room);
     if (level == RL_AVX2) return rl_split_avx2(pattern, next, text, at, stop, ends, room);
 #elif defined(__aarch64__)
-    if (level == RL_NEON) return rl_split_neon(pattern, next, text, at, stop, ends, room);
+    if (level >= RL_NEON) return rl_split_neon(pattern, next, text, at, stop, ends, room);
 #endif
     return -1;
 }

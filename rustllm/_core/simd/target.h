@@ -12,6 +12,17 @@
                           "avx2,fma,f16c,bmi,bmi2,popcnt")))
 #define RL_INLINE_AVX2 RL_INLINE RL_T_AVX2
 #define RL_INLINE_AVX512 RL_INLINE RL_T_AVX512
+#elif defined(__aarch64__)
+/* NEON is part of every aarch64; the dot products of bytes are not. */
+#include <arm_neon.h>
+#if defined(__ARM_FEATURE_DOTPROD)
+#define RL_T_DOTPROD
+#elif defined(__clang__)
+#define RL_T_DOTPROD __attribute__((target("dotprod")))
+#else
+#define RL_T_DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+#define RL_INLINE_DOTPROD RL_INLINE RL_T_DOTPROD
 #endif
 
 #endif

@@ -313,7 +313,7 @@ static inline size_t rl_utf8_valid_up_to(const uint8_t *s, size_t n, int level) 
     if (n >= 32 && level == RL_AVX512) return rl_utf8_avx512(s, n);
     if (n >= 32 && level == RL_AVX2) return rl_utf8_avx2(s, n);
 #elif defined(__aarch64__)
-    if (n >= 32 && level == RL_NEON) return rl_utf8_neon(s, n);
+    if (n >= 32 && level >= RL_NEON) return rl_utf8_neon(s, n);
 #endif
     (void)level;
     return rl_utf8_scalar(s, n, 0);
