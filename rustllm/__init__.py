@@ -88,6 +88,7 @@ _PUBLIC = {
     "GGUFFile": "rustllm.loaders.gguf",
     "SafetensorsFile": "rustllm.loaders.safetensors",
     "detect_format": "rustllm.loaders.detect",
+    "map_text": "rustllm.loaders.mapped_text",
     "open_file": "rustllm.loaders.opening",
     "read_text": "rustllm.loaders.text",
     "stream_text": "rustllm.loaders.text",
@@ -164,6 +165,7 @@ if TYPE_CHECKING:
     from rustllm.iterators import windows as windows
     from rustllm.loaders.detect import detect_format as detect_format
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
+    from rustllm.loaders.mapped_text import map_text as map_text
     from rustllm.loaders.opening import open_file as open_file
     from rustllm.loaders.safetensors import SafetensorsFile as SafetensorsFile
     from rustllm.loaders.text import read_text as read_text

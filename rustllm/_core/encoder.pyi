@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rustllm._core.specials import SpecialMatcher
+from rustllm._core.view import TextSlice
 
 class Encoder:
     parts: dict[str, Any]
@@ -27,31 +28,40 @@ class Encoder:
         prefix: int = 0,
     ) -> None: ...
     def encode(
-        self, text: str, accept: SpecialMatcher | None = None, refuse: SpecialMatcher | None = None
+        self,
+        text: str | TextSlice,
+        accept: SpecialMatcher | None = None,
+        refuse: SpecialMatcher | None = None,
     ) -> Any: ...
     def encode_list(
-        self, text: str, accept: SpecialMatcher | None = None, refuse: SpecialMatcher | None = None
+        self,
+        text: str | TextSlice,
+        accept: SpecialMatcher | None = None,
+        refuse: SpecialMatcher | None = None,
     ) -> Any: ...
     def count(
-        self, text: str, accept: SpecialMatcher | None = None, refuse: SpecialMatcher | None = None
+        self,
+        text: str | TextSlice,
+        accept: SpecialMatcher | None = None,
+        refuse: SpecialMatcher | None = None,
     ) -> Any: ...
     def encode_batch(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str | TextSlice],
         accept: SpecialMatcher | None = None,
         refuse: SpecialMatcher | None = None,
         threads: int = 0,
     ) -> Any: ...
     def encode_batch_lists(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str | TextSlice],
         accept: SpecialMatcher | None = None,
         refuse: SpecialMatcher | None = None,
         threads: int = 0,
     ) -> Any: ...
     def count_batch(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str | TextSlice],
         accept: SpecialMatcher | None = None,
         refuse: SpecialMatcher | None = None,
         threads: int = 0,

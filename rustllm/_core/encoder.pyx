@@ -40,7 +40,7 @@ from rustllm._core.specials cimport SpecialMatcher, Trie, trie_find
 from rustllm._core.spell cimport Speller, spell_array, spell_list, spelling_new
 from rustllm._core.split cimport N_PATTERNS, find_safe_cut
 from rustllm._core.status cimport CANCELLED, NO_MEMORY, OK, OUT_OF_RANGE, check
-from rustllm._core.text cimport TextView, to_utf8, utf8_room, view_text
+from rustllm._core.text cimport TextView, to_utf8, utf8_room, view_utf8
 from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_init
 
 cdef extern from *:
@@ -270,11 +270,13 @@ cdef int run_job(Encoder encoder, Job* job, int threads, const Workspace* wise) 
     return job.status
 
 
-cdef inline bint splits_pair(const TextView* view, Py_ssize_t at) noexcept nogil:
-    # Whether a surrogate pair lies over `at`.
+cdef inline bint splits_character(const TextView* view, Py_ssize_t at) noexcept nogil:
+    # Whether a surrogate pair, or the bytes of a character, lie over `at`.
     cdef uint32_t high, low
-    if at >= view.length or view.kind < 2:
+    if at >= view.length or view.kind == 1:
         return False
+    if view.kind == 0:
+        return (<const uint8_t*>view.data)[at] & 0xC0 == 0x80
     if view.kind == 2:
         high = (<const uint16_t*>view.data)[at - 1]
         low = (<const uint16_t*>view.data)[at]
@@ -550,7 +552,7 @@ cdef class Encoder:
         if space is NULL:
             raise MemoryError
         try:
-            view_text(text, &view)
+            view_utf8(text, &view)
             if view.length > LONG_TEXT and accept is None and self.coder.pattern >= 0:
                 status = self.encode_long_text(space, &view, refuse, &id, &found)
                 if status == REFUSED:
@@ -657,7 +659,7 @@ cdef class Encoder:
             # Of bytes that are UTF-8 already only the bounds move.
             part.data = <const uint8_t*>view.data + taken * width
             part.length = min(view.length - taken, <Py_ssize_t>WINDOW)
-            if splits_pair(view, taken + part.length):
+            while splits_character(view, taken + part.length):
                 part.length += 1
             taken += part.length
             if view.kind == 0:
@@ -675,6 +677,9 @@ cdef class Encoder:
                 found = trie_find(&refuse.trie, text, found, n, id, &length)
                 if found < n:
                     position[0] = taken - count_characters(text + found, n - found)
+                    if view.kind == 0:
+                        found = taken - (n - found)
+                        position[0] = count_characters(<const uint8_t*>view.data, found)
                     return REFUSED
             cut = n
             if taken < view.length:
@@ -766,7 +771,7 @@ cdef class Encoder:
         job.refuse = &refuse.trie if refuse is not None else NULL
         try:
             for i in range(n):
-                view_text(held[i], &items[i].view)
+                view_utf8(held[i], &items[i].view)
                 items[i].at = 0
                 items[i].stop = 0
                 size += items[i].view.length

@@ -10,6 +10,9 @@ cdef struct TextView:
 # Borrow the contents of `text`, which must outlive the view. TypeError unless it is a str.
 cdef int view_text(object text, TextView* view) except -1
 
+# The same for a str or a TextSlice, whose bytes are looked at where they are.
+cdef int view_utf8(object text, TextView* view) except -1
+
 # Bytes that `to_utf8` may write.
 cdef Py_ssize_t utf8_room(const TextView* view) noexcept nogil
 

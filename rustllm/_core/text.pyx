@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from rustllm._core.dispatch cimport AVX512, simd_level
+from rustllm._core.view cimport TextSlice
 
 cdef extern from "Python.h":
     bint PyUnicode_Check(object text)
@@ -37,6 +38,15 @@ cdef int view_text(object text, TextView* view) except -1:
     view.length = PyUnicode_GET_LENGTH(text)
     view.data = PyUnicode_DATA(text)
     view.kind = 0 if PyUnicode_IS_COMPACT_ASCII(text) else PyUnicode_KIND(text)
+    return 0
+
+
+cdef int view_utf8(object text, TextView* view) except -1:
+    if not isinstance(text, TextSlice):
+        return view_text(text, view)
+    view.data = (<TextSlice>text).data
+    view.length = (<TextSlice>text).n_bytes
+    view.kind = 0
     return 0
 
 

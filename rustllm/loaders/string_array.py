@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rustllm._core.scan import first_bad_utf8, strings_to_list
-from rustllm.errors import FileFormatError, OutOfRangeError
+from rustllm._core.view import TextSlice
+from rustllm.errors import FileFormatError, InvalidUtf8Error, OutOfRangeError
 
 __all__ = ["StringArray"]
 
@@ -91,6 +92,18 @@ class StringArray(Sequence[str]):
         except IndexError:
             raise OutOfRangeError(f"string {index} of {self.n}") from None
         return self.buffer[start : start + length].tobytes()
+
+    def slice_at(self, index: int) -> TextSlice:
+        """String `index` where it stands in the file, without a copy; checked to be UTF-8."""
+        try:
+            start = int(self.offsets[index])
+            length = int(self.lengths[index])
+        except IndexError:
+            raise OutOfRangeError(f"string {index} of {self.n}") from None
+        try:
+            return TextSlice(self.buffer[start : start + length])
+        except InvalidUtf8Error:
+            raise self._not_text(range(self.n)[index]) from None
 
     def as_bytes_list(self) -> list[bytes]:
         """All strings as bytes. O(total bytes)."""

@@ -19,8 +19,11 @@ from rustllm.errors import (
 from rustllm.traits import Token, Tokenizer
 
 if TYPE_CHECKING:
+    from rustllm._core.view import TextSlice
     from rustllm.tokenizers.stream_encoder import StreamEncoder
     from rustllm.types import OffsetArray, TokenArray, TokenBatch
+
+    Text = str | TextSlice
 
 __all__ = ["BpeTokenizer"]
 
@@ -176,8 +179,8 @@ class BpeTokenizer(Tokenizer[Token]):
             self._matchers[key] = matcher
         return matcher
 
-    def _refused(self, found: tuple[int, ...], text: str) -> DisallowedSpecialTokenError:
-        position = found[1]
+    def _refused(self, found: tuple[int, ...], text: Text) -> DisallowedSpecialTokenError:
+        position, text = found[1], str(text)
         spelled = (t for t in sorted(self._special, key=len, reverse=True))
         token = next((t for t in spelled if text.startswith(t, position)), None)
         return DisallowedSpecialTokenError(
@@ -190,7 +193,7 @@ class BpeTokenizer(Tokenizer[Token]):
     def _encode(
         self,
         method: Any,
-        text: str,
+        text: Text,
         allowed: Literal["all"] | AbstractSet[str],
         disallowed: Specials,
     ) -> Any:
@@ -206,12 +209,12 @@ class BpeTokenizer(Tokenizer[Token]):
             raise self._refused(result, text)
         return result
 
-    def _encode_ordinary_to_numpy(self, text: str) -> TokenArray:
+    def _encode_ordinary_to_numpy(self, text: Text) -> TokenArray:
         return cast("TokenArray", self._encode(self._encoder.encode, text, _NONE, ()))
 
     def encode_to_numpy(
         self,
-        text: str,
+        text: Text,
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
         disallowed_special: Specials = _ALL,
@@ -231,7 +234,7 @@ class BpeTokenizer(Tokenizer[Token]):
 
     def encode(
         self,
-        text: str,
+        text: Text,
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
         disallowed_special: Specials = "all",
@@ -241,20 +244,20 @@ class BpeTokenizer(Tokenizer[Token]):
             self._encode(self._encoder.encode_list, text, allowed_special, disallowed_special),
         )
 
-    def encode_ordinary(self, text: str) -> list[int]:
+    def encode_ordinary(self, text: Text) -> list[int]:
         try:
             ids: list[int] = self._encoder.encode_list(text, self._always)
         except UnicodeError as error:
             raise TokenizerError(str(error)) from None
         return ids
 
-    def count(self, text: str) -> int:
+    def count(self, text: Text) -> int:
         return cast(int, self._encode(self._encoder.count, text, _NONE, ()))
 
     def _batch(
         self,
         method: Any,
-        texts: Iterable[str],
+        texts: Iterable[Text],
         num_threads: int | None,
         allowed: Literal["all"] | AbstractSet[str],
         disallowed: Specials,
@@ -275,7 +278,7 @@ class BpeTokenizer(Tokenizer[Token]):
 
     def encode_batch_flat(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Text],
         num_threads: int | None = None,
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
@@ -290,7 +293,7 @@ class BpeTokenizer(Tokenizer[Token]):
 
     def encode_batch(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Text],
         num_threads: int | None = None,
         *,
         allowed_special: Literal["all"] | AbstractSet[str] = _NONE,
@@ -307,7 +310,7 @@ class BpeTokenizer(Tokenizer[Token]):
             ),
         )
 
-    def count_batch(self, texts: Iterable[str], num_threads: int | None = None) -> OffsetArray:
+    def count_batch(self, texts: Iterable[Text], num_threads: int | None = None) -> OffsetArray:
         return cast(
             "OffsetArray",
             self._batch(self._encoder.count_batch, texts, num_threads, _NONE, ()),
