@@ -10,6 +10,9 @@
     line tracing, so that coverage.py sees Cython lines.
 ``asan``
     address and undefined-behaviour sanitizers, with bounds checks.
+
+``RUSTLLM_LTO=1`` adds link-time optimisation, ``RUSTLLM_BUILD_JOBS`` says how many compilers run at
+once. All switches, and what they were measured to do, are in ``docs/building.md``.
 """
 
 import gzip
@@ -49,6 +52,15 @@ directives = {
     "linetrace": profile == "coverage",
 }
 
+# Modules that keep nothing between calls, or only what threads may share without the GIL: what
+# never changes, atomic counters, objects that lock themselves. What the others lack, and what that
+# means on a free-threaded Python, is in docs/free-threading.md; a test holds the two together.
+FREE_THREADED = """
+    alloc arrays attend automaton bpe byte_level cache coder cow dispatch experts from_utf8 gemm
+    hooks intern linear peaks quant rank_file rowwise scan segment sizes specials split status text
+    threads unicode unigram utf8 view vocab wordpiece zeroed
+"""
+
 # Every floating-point result must be the same on every path, so contraction is never left to the
 # compiler: a kernel that wants a fused multiply-add writes one.
 compile_args = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
@@ -73,6 +85,13 @@ else:
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     compile_args += ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *sanitize]
     link_args += sanitize
+
+lto = os.environ.get("RUSTLLM_LTO", "0")
+if lto not in ("0", "1"):
+    sys.exit(f"RUSTLLM_LTO={lto!r} is neither 0 nor 1")
+if lto == "1":
+    compile_args.append("-flto")
+    link_args += ["-flto", "-O3"]
 
 HEADERS = {p.name: p for p in Path("rustllm").rglob("*.h")}
 
@@ -156,7 +175,17 @@ if "fork" in multiprocessing.get_all_start_methods():
 Errors.LEVEL = 1
 Options.warning_errors = True
 
+modules = [
+    module
+    for marked in (True, False)
+    for module in cythonize(
+        [e for e in extensions if (e.name.rpartition(".")[2] in FREE_THREADED.split()) == marked],
+        nthreads=jobs,
+        compiler_directives={**directives, "freethreading_compatible": marked},
+    )
+]
+
 setup(
-    ext_modules=cythonize(extensions, nthreads=jobs, compiler_directives=directives),
+    ext_modules=modules,
     cmdclass={"build_ext": BuildInParallel, "sdist": ReproducibleSdist},
 )

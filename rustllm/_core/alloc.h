@@ -83,6 +83,19 @@ static inline void rl_aligned_free(void *data) {
 #endif
 }
 
+static inline void rl_let_others_run(void) {
+#if defined(_WIN32)
+    SwitchToThread();
+#elif defined(CYTHON_TRACE_NOGIL) && CYTHON_TRACE_NOGIL
+    /* Coverage build: every line takes the GIL to be counted, those of a lock's holder too. */
+    PyThreadState *thread = PyGILState_Check() ? PyEval_SaveThread() : NULL;
+    sched_yield();
+    if (thread != NULL) PyEval_RestoreThread(thread);
+#else
+    sched_yield();
+#endif
+}
+
 /* A lock for a few instructions, or for one call of the system's allocator. Its holder never runs
    Python, so a thread that has the GIL may wait for it. */
 static inline void rl_lock(int *lock) {
@@ -94,11 +107,7 @@ static inline void rl_lock(int *lock) {
                 __builtin_ia32_pause();
 #endif
             } else {
-#if defined(_WIN32)
-                SwitchToThread();
-#else
-                sched_yield();
-#endif
+                rl_let_others_run();
             }
         }
     }

@@ -3,6 +3,8 @@
 import threading
 from types import GenericAlias
 
+cimport cython
+
 from rustllm._core.status cimport BAD_ARGUMENT, failure
 
 # Arrays that frozen borrows have made read-only: id -> [array, number of borrows]. The array is
@@ -131,6 +133,12 @@ cdef class Cow:
     def __del__(self):
         self._end_borrow()
 
+    cdef object _now(self):
+        # Without the GIL a pointer may not be read while it is swapped; with it this is one read.
+        with cython.critical_section(self):
+            data = self._data
+        return data
+
     def _end_borrow(self):
         source = self._frozen_source
         self._frozen_source = None
@@ -144,7 +152,7 @@ cdef class Cow:
     @property
     def view(self):
         # One read of _data: it is replaced as a whole, and its kind says whether it is owned.
-        data = self._data
+        data = self._now()
         if not self._is_array:
             return memoryview(data).toreadonly()
         data = data.view()
@@ -153,7 +161,7 @@ cdef class Cow:
 
     @property
     def nbytes(self):
-        return memoryview(self._data).nbytes
+        return memoryview(self._now()).nbytes
 
     def to_mut(self):
         """The data for writing; copied out of the source by the first call.
@@ -171,15 +179,16 @@ cdef class Cow:
         if self._is_borrowed:
             with self._lock:
                 if self._is_borrowed:
-                    self._data = self._copy()
-                    self._is_borrowed = False
+                    copy = self._copy()
+                    with cython.critical_section(self):
+                        self._data = copy
+                        self._is_borrowed = False
                     self._end_borrow()
-        return self._data
+        return self._now()
 
     def _copy(self):
-        if self._is_array:
-            return self._data.copy(order="K")
-        return bytearray(self._data)
+        data = self._now()
+        return data.copy(order="K") if self._is_array else bytearray(data)
 
     def to_owned(self):
         """A copy that nobody else holds; this object stays as it is.
@@ -204,18 +213,19 @@ cdef class Cow:
         return other
 
     def __len__(self):
-        return len(self._data)
+        return len(self._now())
 
     def __getitem__(self, index):
         found = self.view[index]
         return found
 
     def __bytes__(self):
-        return self._data.tobytes() if self._is_array else bytes(self._data)
+        data = self._now()
+        return data.tobytes() if self._is_array else bytes(data)
 
     def __array__(self, dtype=None, copy=None):
         import numpy
-        view = self.view if self._is_array else numpy.frombuffer(self._data, numpy.uint8)
+        view = self.view if self._is_array else numpy.frombuffer(self._now(), numpy.uint8)
         if not self._is_array:
             view.flags.writeable = False
         if dtype is not None and view.dtype != dtype:
@@ -225,7 +235,7 @@ cdef class Cow:
         return view.copy() if copy else view
 
     def __reduce__(self):
-        data = self._data
+        data = self._now()
         return Cow, (data if self._is_array else bytes(data),)
 
     def __repr__(self):

@@ -4,6 +4,7 @@ The functions to call are worked out when a plugin comes or goes, and stand read
 is swapped whole; a call reads one pointer, takes no lock and makes one C call per function.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 
 cdef extern from "Python.h":
@@ -58,22 +59,29 @@ cdef class Hook:
         for function in functions:
             if not callable(function):
                 raise TypeError(f"hook {self.name}: {function!r} cannot be called")
-        self._table = (functions, owners)
+        with cython.critical_section(self):
+            self._table = (functions, owners)
+
+    cdef tuple _now(self):
+        # Without the GIL a pointer may not be read while it is swapped; with it this is one read.
+        with cython.critical_section(self):
+            table = self._table
+        return table
 
     @property
     def implementations(self):
         """The ``(owner, function)`` pairs, in calling order."""
-        cdef tuple table = self._table
+        cdef tuple table = self._now()
         return tuple(zip(table[1], table[0]))
 
     def __len__(self):
-        return len(<tuple>self._table[0])
+        return len(<tuple>self._now()[0])
 
     def __bool__(self):
-        return len(<tuple>self._table[0]) > 0
+        return len(<tuple>self._now()[0]) > 0
 
     def __call__(self, *args):
-        cdef tuple table = self._table
+        cdef tuple table = self._now()
         cdef tuple functions = <tuple>table[0]
         cdef Py_ssize_t i, n = len(functions)
         cdef size_t n_args = <size_t>len(args)
@@ -91,7 +99,7 @@ cdef class Hook:
 
     def first(self, *args):
         """Call implementations in order until one returns something; return that, or None."""
-        cdef tuple table = self._table
+        cdef tuple table = self._now()
         cdef tuple functions = <tuple>table[0]
         cdef Py_ssize_t i, n = len(functions)
         cdef size_t n_args = <size_t>len(args)

@@ -31,6 +31,9 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_init(pthread_cond_t*, void*) noexcept
     int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*) noexcept
     int pthread_cond_signal(pthread_cond_t*) noexcept
+    int pthread_atfork(
+        void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil
+    ) noexcept
     int PTHREAD_CREATE_DETACHED
 
 cdef extern from "<signal.h>" nogil:
@@ -39,9 +42,6 @@ cdef extern from "<signal.h>" nogil:
     int sigfillset(sigset_t*) noexcept
     int pthread_sigmask(int, const sigset_t*, sigset_t*) noexcept
     int SIG_SETMASK
-
-cdef extern from "<unistd.h>" nogil:
-    int getpid() noexcept
 
 cdef extern from "<sched.h>" nogil:
     int sched_yield() noexcept
@@ -84,14 +84,21 @@ cdef struct Pool:
     int generation
     int n_threads
     int n_started
-    int pid
     team_fn fn
     void* context
 
 cdef Pool _pool
 cdef Seat _seats[MAX_THREADS]
 memset(&_pool, 0, sizeof(_pool))
-_pool.pid = getpid()
+
+
+cdef void _forget() noexcept nogil:
+    # Forked: the workers stayed in the parent, whatever the pool was doing there.
+    memset(&_pool, 0, sizeof(_pool))
+
+
+# In the child before any of its threads can ask for a team, so that two never do this at once.
+pthread_atfork(NULL, NULL, _forget)
 
 
 cdef void* _work(void* argument) noexcept nogil:
@@ -157,10 +164,6 @@ cdef int run_team(team_fn fn, void* context, int n_threads) noexcept nogil:
     cdef Seat* seat
     if n_threads > MAX_THREADS:
         n_threads = MAX_THREADS
-    if n_threads > 1 and _pool.pid != getpid():
-        # Forked: the workers stayed in the parent, whatever the pool was doing there.
-        memset(&_pool, 0, sizeof(_pool))
-        _pool.pid = getpid()
     if n_threads <= 1 or rl_swap(&_pool.busy, 1):
         fn(context, 0, 1)
         return 1
@@ -252,4 +255,4 @@ def available_threads():
 
 def threads_started():
     """Worker threads that the pool has started in this process."""
-    return _pool.n_started if _pool.pid == getpid() else 0
+    return _pool.n_started

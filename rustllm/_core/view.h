@@ -6,6 +6,11 @@
 #include <stddef.h>
 #include <string.h>
 
+/* Exported by Python 3.13, but declared among its internals only; public again, renamed, in 3.14. */
+#if PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030E0000
+extern Py_hash_t _Py_HashBytes(const void *data, Py_ssize_t n);
+#endif
+
 /* The hash of a bytes object, and of an ASCII str, of this content. */
 static inline Py_hash_t rl_hash_bytes(const void *data, Py_ssize_t n) {
 #if PY_VERSION_HEX >= 0x030E0000

@@ -507,6 +507,7 @@ cdef class LineIterator:
     def __iter__(self):
         return self
 
+    @cython.critical_section
     def __next__(self):
         cdef ByteView view = self._view
         cdef Py_ssize_t n = view.n_bytes
@@ -544,6 +545,7 @@ cdef class FieldIterator:
     def __iter__(self):
         return self
 
+    @cython.critical_section
     def __next__(self):
         cdef ByteView part = None
         if self._at >= 0:
