@@ -125,3 +125,10 @@ def test_neither_can_be_changed():
         Version("1.0").epoch = 2
     with pytest.raises(AttributeError):
         VersionRange(">=1").anything = 2
+
+
+@pytest.mark.parametrize(("length", "shown"), [(60, "x" * 60), (61, "x" * 57 + "...")])
+def test_a_long_text_that_is_no_version_is_shown_in_part(length, shown):
+    with pytest.raises(VersionError) as told:
+        Version(" " + "x" * length)
+    assert told.value.version == shown

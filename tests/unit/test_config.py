@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rustllm._source_lines import json_key_lines, nearest_line, toml_key_lines
 from rustllm.config import Config, Settings, default_file, setting
-from rustllm.errors import ConfigError, FileMissingError
+from rustllm.errors import ConfigError, FileAccessError, FileMissingError
 
 
 class Colour(Enum):
@@ -170,6 +170,8 @@ def test_missing_and_huge_files_are_typed_errors(tmp_path):
     big.write_bytes(b"#" * (1 << 20) + b"\n")
     with pytest.raises(ConfigError):
         load(file=big)
+    with pytest.raises(FileAccessError, match="directory"):
+        load(file=tmp_path)
     listed = tmp_path / "list.json"
     listed.write_text("[1]")
     with pytest.raises(ConfigError):

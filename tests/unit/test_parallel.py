@@ -215,6 +215,22 @@ def test_closing_early_joins_every_worker_and_runs_no_more_items():
         next(results)
 
 
+def test_an_interrupt_while_waiting_ends_the_map(monkeypatch):
+    results = parallel_map(slow, itertools.count(), workers=3)
+    next(results)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "_receive", interrupted)
+        patch.setattr(results, "_fill", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
 def test_leaving_the_with_block_closes():
     with parallel_map(slow, itertools.count(), workers=3) as results:
         next(results)

@@ -31,6 +31,14 @@ def test_json_lines_resume_at_every_record(tmp_path):
             assert list(stream_records(path, "jsonl", start=offsets[i])) == rows[i:]
 
 
+def test_blank_lines_between_records_are_passed_over():
+    stream = stream_records(io.BytesIO(b'\n{"a": 1}\n\n \t\n{"a": 2}\n\n'), "jsonl")
+    assert list(stream) == [{"a": 1}, {"a": 2}]
+    with pytest.raises(FileFormatError) as told:
+        list(stream_records(io.BytesIO(b'\n\n{"a": 1}\n\n2'), "jsonl"))
+    assert (told.value.line, told.value.offset) == (5, 12)
+
+
 def test_json_is_one_object_or_an_array_of_them():
     assert list(stream_records(io.BytesIO(b'[{"a": 1}, {"a": 2}]'), "json")) == [{"a": 1}, {"a": 2}]
     assert list(stream_records(io.BytesIO(b'{"a": 1}'), "json")) == [{"a": 1}]

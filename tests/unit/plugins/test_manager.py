@@ -305,6 +305,8 @@ def test_a_hook_that_keeps_failing_takes_its_plugin_down(caplog):
     assert states(manager) == {"bad": State.FAILED, "good": State.ACTIVE, "with": State.BLOCKED}
     assert [owner for owner, _ in hook.implementations] == ["good"]
     assert any("taken down" in text for text in warnings(caplog))
+    # Each failure is told of, not the last one alone.
+    assert sum(text.startswith("a hook failed") for text in warnings(caplog)) == 3
 
 
 def test_a_thread_that_fails_takes_its_plugin_down():
@@ -448,6 +450,16 @@ def test_of_two_versions_the_higher_runs_and_the_other_is_noted(tmp_path):
     assert len(manager.shadowed) == 2
     assert all("is hidden by 1.10" in note for note in manager.shadowed)
     assert manager.discover(installed=False, folders=[tmp_path]) == ()
+
+
+def test_a_higher_version_found_later_is_resolved_anew(tmp_path):
+    write_plugin(tmp_path / "one", "p", version="1.2")
+    manager = PluginManager(safe_mode=False)
+    manager.discover(installed=False, folders=[tmp_path / "one"])
+    assert manager.resolve().order == ("p",)
+    write_plugin(tmp_path / "two", "p", version="1.3", extra='requires = { absent = "" }')
+    manager.discover(installed=False, folders=[tmp_path / "two"])
+    assert manager.resolve().order == ()
 
 
 def test_what_cannot_be_read_is_reported_and_does_not_hide_the_rest(tmp_path, caplog):

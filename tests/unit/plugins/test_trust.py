@@ -7,7 +7,7 @@ import sys
 import pytest
 from plugin_samples import Recorder, manifest, write_plugin
 
-from rustllm.errors import FileFormatError, FileMissingError, PluginTrustError
+from rustllm.errors import FileAccessError, FileFormatError, FileMissingError, PluginTrustError
 from rustllm.plugins import Lock, PluginManager, State
 from rustllm.plugins.discovery import Candidate, find_in_folder, find_installed
 from rustllm.plugins.imports import load_entry
@@ -145,3 +145,34 @@ def test_an_object_has_no_hash():
 
     with pytest.raises(PluginTrustError, match="no hash"):
         hash_plugin(Candidate(parse_manifest(manifest("a")), "object", "here", instance=Recorder()))
+
+
+def test_files_that_cannot_be_read_or_written_are_typed_errors(folder, tmp_path):
+    with pytest.raises(FileAccessError, match="cannot read the lock file"):
+        Lock.read(tmp_path)
+    with pytest.raises(FileAccessError, match="cannot write the lock file"):
+        Lock.of([candidate(folder)]).write(tmp_path / "nowhere" / "lock.toml")
+    assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(PluginTrustError, match="cannot be read"):
+        hash_files(tmp_path / "nowhere")
+
+
+def test_a_lock_file_that_is_too_long_or_says_a_plugin_twice_is_refused(folder, tmp_path):
+    path = tmp_path / "lock.toml"
+    Lock.of([candidate(folder)]).write(path)
+    text = path.read_text()
+    entry = text[text.index("[[plugin]]") :]
+    path.write_text(text + entry)
+    with pytest.raises(FileFormatError, match="is there twice"):
+        Lock.read(path)
+    path.write_text(text + "#" * (1 << 24))
+    with pytest.raises(FileFormatError, match="too long"):
+        Lock.read(path)
+
+
+def test_a_folder_of_too_many_files_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("rustllm.plugins.trust._MAX_FILES", len(hash_files(folder)))
+    hash_files(folder)
+    (folder / "one-more").touch()
+    with pytest.raises(PluginTrustError, match="files"):
+        hash_files(folder)

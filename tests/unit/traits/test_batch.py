@@ -8,6 +8,7 @@ import pytest
 from rustllm.errors import ArgumentError, CancelledError, ContextLengthError, ModelError
 from rustllm.testing import BigramModel
 from rustllm.traits import PrefixCache
+from rustllm.traits.batch import PROMPT_TOKENS
 
 TEXT = "the cat sat on the mat. the cat ran to the man. añ€😀 "
 SETTINGS = [
@@ -61,6 +62,21 @@ def test_each_text_is_the_one_it_is_alone(model, places):
         assert (generation.ids, generation.finish_reason) == (ids, reason)
     assert most <= places
     assert (batch.n_running, batch.n_waiting) == (0, 0)
+
+
+def test_long_prompts_share_what_a_step_may_read(model, monkeypatch):
+    sizes = []
+    read = model._read
+
+    def counted(requests, *rest):
+        sizes.append([len(request[0]) for request in requests])
+        return read(requests, *rest)
+
+    monkeypatch.setattr(model, "_read", counted)
+    prompts = ["the cat sat on the mat. " * 30] * 4
+    list(model.generate_batch(prompts, max_tokens=2, max_sequences=4))
+    assert sum(sizes[0]) == PROMPT_TOKENS + 3  # the first has all of it, the others one token each
+    assert max(sum(step) for step in sizes) == PROMPT_TOKENS + 3
 
 
 def test_texts_join_while_others_are_made(model):

@@ -149,3 +149,36 @@ def test_matrices_that_fit_are_added_and_multiplied_as_numpy_does():
     assert type(m.T.T) is type(m)
     with pytest.raises(TypeError):
         m @ a
+
+
+def test_shapes_that_do_not_go_together_are_refused_in_words():
+    two, three = FixedWindow[Literal[2]]([1, 2]), FixedWindow[Literal[3]]([1, 2, 3])
+    with pytest.raises(ArgumentError, match="windows of 2 and 3"):
+        two.matches(three)
+    assert two.matches(FixedWindow[Literal[2]]([1, 5])).tolist() == [True, False]
+    assert two.slide(9) == FixedWindow[Literal[2]]([2, 9])
+    assert two != [1, 2] and "[1, 2]" in repr(two)
+    wide = FixedMatrix[Literal[1], Literal[2]]([[1, 2]])
+    with pytest.raises(ArgumentError, match=r"\(1, 2\) and \(1, 2\) cannot be multiplied"):
+        wide @ wide
+    with pytest.raises(ArgumentError, match="cannot be added"):
+        wide + wide.T
+    with pytest.raises(TypeError):
+        wide + 1
+    with pytest.raises(TypeError):
+        wide @ np.ones((2, 1))
+    assert (wide + wide).values.tolist() == [[2.0, 4.0]]
+    assert "[[1.0, 2.0]]" in repr(wide)
+
+
+def test_tokens_are_added_within_a_stage_and_keep_the_larger_vocabulary():
+    small = Tokens.unchecked([1]).check(10)
+    both = small + Tokens.encode(ByteTokenizer(), "a")
+    assert (both.ids.tolist(), both.stage) == ([1, 97], Encoded)
+    assert both.n_vocab == ByteTokenizer().n_vocab
+    with pytest.raises(StateError, match="check both or neither"):
+        small + Tokens.unchecked([2])
+    with pytest.raises(TypeError):
+        small + [2]
+    assert small != [1] and len(small) == 1
+    assert repr(small) == "Tokens[Encoded](1 ids)"
