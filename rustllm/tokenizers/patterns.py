@@ -105,7 +105,7 @@ def expression_finder(expression: str) -> Finder:
             f"the expression {expression!r} is not built in and needs the regex package",
             extra="regex",
             package="regex",
-            hint="pip install regex",
+            hint='pip install "rustllm[regex]"',
         ) from error
     try:
         compiled = regex.compile(expression)

@@ -331,7 +331,7 @@ def _compile(expression: str) -> Any:
             f"{expression!r} is no known pattern, and other expressions need the regex package",
             extra="regex",
             package="regex",
-            hint=f"pip install regex, or use one of {', '.join(_split.NAMES)}",
+            hint=f'pip install "rustllm[regex]", or use one of {", ".join(_split.NAMES)}',
         ) from error
     try:
         return regex.compile(expression)
