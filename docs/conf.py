@@ -21,6 +21,7 @@ extensions = [
     "myst_parser",
 ]
 exclude_patterns = ["_build"]
+default_role = "py:obj"  # `name` in a docstring is a link where there is something to link to
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -32,6 +33,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"rustllm {release}"
 pygments_style = "friendly"
 pygments_dark_style = "native"

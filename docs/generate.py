@@ -98,19 +98,18 @@ def errors_page() -> str:
         "Every error that the library raises on purpose is a subclass of",
         "`rustllm.RustLLMError`",
         "and of the built-in exception that fits. `code` is stable and for programs;",
-        "the last column is the exit status of the command line.",
-        "",
-        "| class | code | also a | exit | meaning |",
-        "|---|---|---|---|---|",
+        "the exit status is that of the command line.",
     ]
     for c in classes:
-        built_in = ", ".join(
+        built_in = " and ".join(
             f"`{b.__name__}`"
             for b in c.__mro__[1:]
             if b.__module__ == "builtins" and b not in (Exception, BaseException, object)
         )
-        meaning = (inspect.getdoc(c) or "").splitlines()[0]
-        lines.append(f"| `{c.__name__}` | `{c.code}` | {built_in} | {c.exit_code} | {meaning} |")
+        meaning = " ".join((inspect.getdoc(c) or "").partition("\n\n")[0].split())
+        also = f", also caught as {built_in}" if built_in else ""
+        lines += ["", f"`{c.__name__}`", f": {meaning}", ""]
+        lines += [f"  Code `{c.code}`, exit status {c.exit_code}{also}."]
     return "\n".join(lines) + "\n"
 
 
