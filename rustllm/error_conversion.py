@@ -146,10 +146,10 @@ class convert_errors:  # noqa: N801 (reads as a statement: `with convert_errors(
     >>> from rustllm.errors import FileFormatError, convert_errors
     >>> try:
     ...     with convert_errors(path="config.json"):
-    ...         json.loads('{"a": 1,}')
+    ...         json.loads('{"a": ?}')
     ... except FileFormatError as error:
     ...     print(error.path, error.offset, type(error.__cause__).__name__)
-    config.json 8 JSONDecodeError
+    config.json 6 JSONDecodeError
     """
 
     def __init__(self, **fields: Any) -> None:
