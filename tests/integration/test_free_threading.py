@@ -38,7 +38,7 @@ def test_the_lock_comes_back_for_unmarked_modules_alone(module):
         [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={"PYTHONPATH": str(ROOT)},
     )
     assert (done.stdout.strip(), done.stderr) == (str(module not in marked()), "")

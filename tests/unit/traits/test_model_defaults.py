@@ -15,7 +15,7 @@ from rustllm.errors import (
     UnsupportedError,
 )
 from rustllm.testing import BigramBuilder, BigramConfig, BigramModel
-from rustllm.traits import Closed, Loaded, ModelBuilder, Piece, Plugin
+from rustllm.traits import Closed, Loaded, Model, ModelBuilder, ModelState, Piece, Plugin
 
 TEXT = "the cat sat on the mat. the cat ran to the man. "
 
@@ -145,6 +145,47 @@ def test_an_unknown_architecture_is_refused():
     builder = ModelBuilder().config(BigramConfig(2)).weights({"counts": np.ones((2, 2))})
     with pytest.raises((UnsupportedError, ModelError), match="bigram"):
         builder.build()
+
+
+def test_a_builder_takes_options_and_a_tokenizer_at_any_step():
+    seen = {}
+
+    class Builder(BigramBuilder):
+        def assemble(self, config, weights, tokenizer, **options):
+            seen.update(options, tokenizer=tokenizer)
+            return super().assemble(config, weights, tokenizer)
+
+    tokenizer = BigramModel.fit(TEXT).tokenizer
+    first = Builder().options(threads=1, exact=True).config(BigramConfig(256))
+    second = first.tokenizer(tokenizer).options(threads=2)
+    second.weights({"counts": np.ones((256, 256), np.float32)}).build()
+    assert seen == {"threads": 2, "exact": True, "tokenizer": tokenizer}
+
+
+def test_several_sequences_are_read_as_each_alone(model):
+    states = [model.new_state(), model.new_state()]
+    last = model.forward_batch([[1, 2], [3]], states)
+    expected = [model.forward(ids, model.new_state()) for ids in ([1, 2], [3])]
+    np.testing.assert_array_equal(last, expected)
+    every = model.forward_batch([[1, 2], [3]], [model.new_state(), model.new_state()], "all")
+    assert [rows.shape for rows in every] == [(2, last.shape[1]), (1, last.shape[1])]
+    with pytest.raises(ArgumentError, match="2 sequences and 1 states"):
+        model.forward_batch([[1], [2]], states[:1])
+    with pytest.raises(ArgumentError):
+        model.forward_batch([], [])
+
+
+def test_what_an_implementation_leaves_out_is_refused_by_name(model, tmp_path):
+    state = model.new_state()
+    refused = [
+        lambda: Model.n_parameters.fget(model),
+        lambda: ModelState.tokens.fget(state),
+        lambda: ModelState.save(state, tmp_path / "s"),
+        lambda: ModelState.load(state, tmp_path / "s"),
+    ]
+    for call in refused:
+        with pytest.raises(UnsupportedError, match="Bigram"):
+            call()
 
 
 def test_configs_go_to_plain_values_and_back():

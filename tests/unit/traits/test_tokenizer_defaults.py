@@ -135,3 +135,22 @@ def test_tokens_know_their_id_bytes_and_kind():
     assert SPECIAL.encode_single_token(END) == 256
     assert SPECIAL.token(97) == tokens[97] != tokens[98]
     assert len({SPECIAL.token(97), tokens[97]}) == 1
+
+
+class Holes(ByteTokenizer):
+    """Id 5 is not in use."""
+
+    def id_to_bytes(self, id):
+        if id == 5:
+            raise UnknownTokenError("no token has the id 5")
+        return super().id_to_bytes(id)
+
+
+def test_ids_that_are_not_in_use_are_passed_over():
+    tokenizer = Holes([END])
+    assert [token.id for token in tokenizer.tokens()] == [*range(5), *range(6, 257)]
+    assert [token.is_special for token in tokenizer.tokens()][-1:] == [True]
+    assert tokenizer.encode_single_token(b"\x06") == 6
+    with pytest.raises(UnknownTokenError):
+        tokenizer.encode_single_token(b"\x05")
+    assert b"\x06" in tokenizer and b"\x05" not in tokenizer and 6 not in tokenizer
