@@ -7,6 +7,8 @@ writes into one that others hold copies it first, so that only the last, half-fi
 copied.
 """
 
+import mmap
+
 import numpy as np
 
 from libc.stdint cimport int64_t, uint8_t
@@ -28,6 +30,14 @@ cdef class Segment:
         cdef int64_t align = HUGE_PAGE if n_bytes >= HUGE_PAGE else ALIGN
         self.memory = ZeroedMemory(n_bytes + align, "keys and values", huge=align == HUGE_PAGE)
         self.data = <uint8_t*>((<size_t>self.memory.data + align - 1) // align * align)
+        if align == HUGE_PAGE and hasattr(mmap, "MADV_NOHUGEPAGE"):
+            # What is left over after whole huge pages would take another one.
+            start = self.data - self.memory.data + n_bytes // HUGE_PAGE * HUGE_PAGE
+            try:
+                self.memory.mapping.madvise(
+                    mmap.MADV_NOHUGEPAGE, start, n_bytes + HUGE_PAGE - start)
+            except OSError:
+                pass  # a kernel without huge pages
         self.users = 1
 
 

@@ -69,3 +69,4 @@ cdef class PackedMatrix:
     cdef object source      # the file's bytes, until packed
     cdef const uint8_t* source_data
     cdef size_t row_bytes
+    cdef bint mapped        # whether the source's pages may be let go

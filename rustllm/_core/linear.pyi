@@ -1,10 +1,14 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rustllm._core.zeroed import ZeroedMemory
+
 class PackedMatrix:
-    def __init__(self, type_id: int, n_rows: int, n_cols: int, source: object) -> None: ...
+    def __init__(
+        self, type_id: int, n_rows: int, n_cols: int, source: object, *, mapped: bool = False
+    ) -> None: ...
     @property
     def shape(self) -> tuple[int, int]: ...
     @property
@@ -32,5 +36,5 @@ def pack(
     matrices: Iterable[PackedMatrix],
     *,
     threads: int = 1,
-    give_back: Callable[[int], object] | None = None,
+    region: ZeroedMemory | None = None,
 ) -> None: ...

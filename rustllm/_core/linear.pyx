@@ -9,6 +9,7 @@ every SIMD level.
 import numpy as np
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memset
 
 from rustllm._core.dispatch cimport simd_level
@@ -18,6 +19,11 @@ from rustllm._core.zeroed cimport ZeroedMemory
 
 cdef extern from "atomics.h" nogil:
     int rl_fetch_add(int*, int) noexcept
+    int rl_load(const int*) noexcept
+    void rl_store(int*, int) noexcept
+
+cdef extern from "pages.h" nogil:
+    void rl_pages_drop(const void*, size_t) noexcept
 
 cdef extern from "linear.h" nogil:
     enum:
@@ -31,9 +37,11 @@ cdef extern from "linear.h" nogil:
     quantize_fn rl_quantize_kernel(int, int) noexcept
     residual_fn rl_residual_kernel(int) noexcept
 
-# Bytes packed between two calls of `give_back`, so that source and copy never both stay in memory.
+# Bytes that a thread packs at a time, after which it lets go of the pages it read, so that source and
+# copy are never both in memory; and bytes between two looks at signals.
 cdef enum:
-    PACK_BATCH = 4 << 20
+    PACK_UNIT = 512 << 10
+    PACK_BATCH = 128 << 20
 
 
 cdef void linear_kernels(int level, LinearKernels* out) noexcept nogil:
@@ -58,13 +66,16 @@ cdef class PackedMatrix:
         Outputs and inputs.
     source : buffer
         The rows in the file's format, `n_rows` times the bytes of a row.
+    mapped : bool
+        `source` lies in a mapped file: memory that was read may be let go, because whoever touches
+        it again reads it again.
 
     Notes
     -----
     Immutable after :func:`pack`; any number of threads may use one.
     """
 
-    def __init__(self, int type_id, int n_rows, int n_cols, source):
+    def __init__(self, int type_id, int n_rows, int n_cols, source, *, bint mapped=False):
         cdef Py_buffer view
         cdef int columns = 1
         cdef size_t block
@@ -83,6 +94,7 @@ cdef class PackedMatrix:
         finally:
             PyBuffer_Release(&view)
         self.source = source
+        self.mapped = mapped
 
     @property
     def shape(self):
@@ -226,38 +238,56 @@ class NotFiniteError(ValueError):
         self.row = row
 
 
-cdef struct Slice:
+cdef struct Part:               # groups of one matrix, for one thread
     const rl_matrix* matrix
     const uint8_t* source
     size_t row_bytes
+    ptrdiff_t blocks_in_row
+    int index
     int first_group
     int last_group
+    int mapped
+
+cdef struct Packing:
+    const Part* parts
+    int n_parts
     int next
-    ptrdiff_t blocks_in_row
-    int bad_row                 # the first that is not finite, or the number of rows
+    int failed                  # whether one of the findings is set
+    int* bad_rows               # of each part: the first that is not finite, or -1
 
 
-cdef void _pack_slice(void* context, int thread, int n_threads) noexcept nogil:
-    cdef Slice* s = <Slice*>context
-    cdef const rl_matrix* m = s.matrix
+cdef void _pack_part(const Part* p, int* bad_row) noexcept nogil:
+    cdef const rl_matrix* m = p.matrix
     cdef const uint8_t* source
     cdef ptrdiff_t bad
     cdef int g, n_rows
-    while True:
-        g = s.first_group + rl_fetch_add(&s.next, 1)
-        if g >= s.last_group:
-            return
-        source = s.source + <size_t>g * RL_GROUP * s.row_bytes
+    for g in range(p.first_group, p.last_group):
+        source = p.source + <size_t>g * RL_GROUP * p.row_bytes
         n_rows = min(RL_GROUP, m.n_rows - g * RL_GROUP)
-        bad = first_bad_block(m.type, source, n_rows * s.blocks_in_row)
+        bad = first_bad_block(m.type, source, n_rows * p.blocks_in_row)
         if bad >= 0:
-            # Groups are taken in order; of two threads' findings any one will do.
-            s.bad_row = g * RL_GROUP + <int>(bad // s.blocks_in_row)
+            bad_row[0] = g * RL_GROUP + <int>(bad // p.blocks_in_row)
             return
-        rl_pack_group(m, source, s.row_bytes, n_rows, <uint8_t*>m.data + g * m.group_bytes)
+        rl_pack_group(m, source, p.row_bytes, n_rows, <uint8_t*>m.data + g * m.group_bytes)
+    if p.mapped:
+        source = p.source + <size_t>p.first_group * RL_GROUP * p.row_bytes
+        n_rows = min(p.last_group * RL_GROUP, m.n_rows) - p.first_group * RL_GROUP
+        rl_pages_drop(source, n_rows * p.row_bytes)
 
 
-def pack(matrices, *, int threads=1, give_back=None):
+cdef void _pack_parts(void* context, int thread, int n_threads) noexcept nogil:
+    cdef Packing* packing = <Packing*>context
+    cdef int i
+    while not rl_load(&packing.failed):
+        i = rl_fetch_add(&packing.next, 1)
+        if i >= packing.n_parts:
+            return
+        _pack_part(&packing.parts[i], &packing.bad_rows[i])
+        if packing.bad_rows[i] >= 0:
+            rl_store(&packing.failed, 1)
+
+
+def pack(matrices, *, int threads=1, ZeroedMemory region=None):
     """Repack matrices into one region of memory, in the given order.
 
     Parameters
@@ -266,65 +296,83 @@ def pack(matrices, *, int threads=1, give_back=None):
         Not yet packed. Their sources are released.
     threads : int
         Threads to use.
-    give_back : callable, optional
-        Called with an index into `matrices` whenever that one's source was read, so that its pages
-        can be returned to the system while the rest is packed.
+    region : ZeroedMemory, optional
+        Where to, if it is large enough: memory of which somebody has been taking possession.
 
     Raises
     ------
     MemoryError
         The region cannot be had; nothing was packed.
     NotFiniteError
-        A weight is NaN or infinite; the matrices cannot be used.
+        A weight is NaN or infinite; the matrices are not packed.
     """
     cdef PackedMatrix m
-    cdef Slice part
+    cdef Part* part
+    cdef Packing packing
     cdef int64_t total = 0, offset = 0, since = 0
-    cdef int groups, step, first, columns = 1
+    cdef int groups, step, first, n = 0, columns = 1, done = 0, i
     cdef uint8_t* base
-    cdef list pending = []
     matrices = list(matrices)
     for m in matrices:
         if m.matrix.data != NULL:
             raise RuntimeError("already packed")
         total += _n_groups(&m.matrix) * m.matrix.group_bytes
+        n += _n_groups(&m.matrix) // _part_groups(&m.matrix) + 1
     if total == 0:
         return
-    region = ZeroedMemory(total, "weights", huge=True)
-    base = (<ZeroedMemory>region).data
+    cdef uint8_t[::1] memory = np.zeros(n * sizeof(Part), np.uint8)
+    cdef Part* parts = <Part*>&memory[0]
+    cdef int[::1] bad_rows = np.full(n, -1, np.intc)
+    if region is None or region.n_bytes < total:
+        region = ZeroedMemory(total, "weights", huge=True)
+    base = region.data
+    region.used = total
+    n = 0
     for index, m in enumerate(matrices):
         groups = _n_groups(&m.matrix)
         m.matrix.data = base + offset
         offset += groups * m.matrix.group_bytes
-        step = max(1, <int>(PACK_BATCH // m.matrix.group_bytes))
-        first = 0
-        while first < groups:
+        rl_file_block_bytes(m.matrix.type, &columns)
+        step = _part_groups(&m.matrix)
+        for first in range(0, groups, step):
+            part = &parts[n]
             part.matrix = &m.matrix
             part.source = m.source_data
             part.row_bytes = m.row_bytes
+            part.blocks_in_row = m.matrix.n_cols // columns
+            part.index = index
             part.first_group = first
             part.last_group = min(groups, first + step)
-            part.next = 0
-            part.bad_row = m.matrix.n_rows
-            rl_file_block_bytes(m.matrix.type, &columns)
-            part.blocks_in_row = m.matrix.n_cols // columns
+            part.mapped = m.mapped
+            n += 1
+    memset(&packing, 0, sizeof(packing))
+    packing.bad_rows = &bad_rows[0]
+    packing.parts = parts
+    try:
+        while done < n:
+            since = 0
+            while packing.n_parts < n and since < PACK_BATCH:
+                part = &parts[packing.n_parts]
+                since += (part.last_group - part.first_group) * part.matrix.group_bytes
+                packing.n_parts += 1
+            packing.next = done
             with nogil:
-                run_team(_pack_slice, &part, threads)
-            if part.bad_row < m.matrix.n_rows:
-                raise NotFiniteError(index, part.bad_row)
-            since += (part.last_group - first) * m.matrix.group_bytes
-            first = part.last_group
-            if not pending or pending[len(pending) - 1] != index:
-                pending.append(index)
-            if since >= PACK_BATCH:
-                if give_back is not None:
-                    for done in pending:
-                        give_back(done)
-                pending.clear()
-                since = 0
+                run_team(_pack_parts, &packing, threads)
+            for i in range(done, packing.n_parts):
+                if bad_rows[i] >= 0:
+                    raise NotFiniteError(parts[i].index, bad_rows[i])
+            done = packing.n_parts
+            PyErr_CheckSignals()
+    except BaseException:
+        for m in matrices:
+            m.matrix.data = NULL
+        raise
+    for m in matrices:
         m.owner = region
         m.source = None
         m.source_data = NULL
-    if give_back is not None:
-        for done in pending:
-            give_back(done)
+
+
+cdef int _part_groups(const rl_matrix* m) noexcept nogil:
+    """Groups that a thread packs at a time."""
+    return max(1, <int>(PACK_UNIT // m.group_bytes))

@@ -4,6 +4,16 @@ import mmap
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 
+cdef extern from "atomics.h" nogil:
+    int rl_load(const int*) noexcept
+    void rl_store(int*, int) noexcept
+
+cdef extern from "pages.h" nogil:
+    void rl_pages_touch(void*, size_t) noexcept
+
+cdef enum:
+    TOUCHED_AT_ONCE = 2 << 20
+
 
 cdef class ZeroedMemory:
     """Private memory of a cache or of packed weights, freed with the object.
@@ -38,5 +48,30 @@ cdef class ZeroedMemory:
                 pass  # a kernel without huge pages
         PyObject_GetBuffer(self.mapping, &view, PyBUF_SIMPLE)
         self.data = <uint8_t*>view.buf
+        self.n_bytes = n_bytes
+        self.used = 0
         # The address outlives the view: this object owns the mapping and nobody closes it.
         PyBuffer_Release(&view)
+
+    def touch(self, int64_t n_bytes):
+        """Take possession of the first `n_bytes`, until :meth:`leave` is called.
+
+        Pages of a virtual machine that come from its host take two microseconds each, which is most
+        of the time to load a model. Another thread may write there at the same time.
+        """
+        cdef int64_t at = 0
+        n_bytes = min(n_bytes, self.n_bytes)
+        with nogil:
+            while at < n_bytes and not rl_load(&self._left):
+                rl_pages_touch(self.data + at, min(TOUCHED_AT_ONCE, n_bytes - at))
+                at += TOUCHED_AT_ONCE
+
+    def leave(self):
+        """End :meth:`touch` in another thread."""
+        rl_store(&self._left, 1)
+
+    def give_back_unused(self):
+        """Let go of pages that were touched beyond what is used."""
+        start = -(-self.used // mmap.PAGESIZE) * mmap.PAGESIZE
+        if start < self.n_bytes and hasattr(mmap, "MADV_DONTNEED"):
+            self.mapping.madvise(mmap.MADV_DONTNEED, start, self.n_bytes - start)

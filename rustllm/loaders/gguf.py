@@ -139,6 +139,11 @@ class GGUFTensor:
         """Ask the operating system to read the data ahead."""
         self._file.will_need(self.offset, self.n_bytes)
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether `data` lies in a mapped file, not in memory of its own."""
+        return self._file.is_mapped
+
     def give_back(self) -> None:
         """Let go of the mapped memory of this tensor's whole pages.
 
@@ -335,6 +340,10 @@ class GGUFFile(Loader):
     def closed(self) -> bool:
         """Whether :meth:`close` was called."""
         return self._file.closed
+
+    def give_back(self) -> None:
+        """Let go of the mapped memory of the whole file; what is touched again is read again."""
+        self._file.give_back(0, self._file.size)
 
     def metadata_type(self, key: str) -> str:
         """Type of a value as the file stores it: ``"u32"``, ``"str"``, ``"[f32]"``..."""

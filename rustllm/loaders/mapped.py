@@ -124,6 +124,11 @@ class MappedFile:
     def closed(self) -> bool:
         return self._buffer is None
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether memory that is let go is read from the file again when it is touched."""
+        return self._map is not None
+
     def view(self, start: int, n_bytes: int) -> NDArray[np.uint8]:
         """Bytes ``[start, start + n_bytes)``, which the caller has checked to exist."""
         buffer = self.buffer

@@ -131,6 +131,11 @@ class SafetensorsTensor:
 
         return dequantize(self.data, self.dtype_name).reshape(self.shape)
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether `data` lies in a mapped file, not in memory of its own."""
+        return self._file.is_mapped
+
     def give_back(self) -> None:
         """Let go of the mapped memory of the data's whole pages; they are read again if touched."""
         self._file.give_back(self.offset, self.n_bytes)

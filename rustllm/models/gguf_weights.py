@@ -61,6 +61,9 @@ class GGUFWeights(WeightFiles):
             name for name in self._file.tensors if name not in self._used and name not in _IGNORED
         ]
 
+    def give_back(self) -> None:
+        self._file.give_back()
+
     def _fused(
         self, block: str, part: str, kind: str, shapes: Mapping[str, Shape]
     ) -> Stored | None:
@@ -92,4 +95,5 @@ class GGUFWeights(WeightFiles):
             tensor.type_name,
             lambda: tensor.data[first * unit : last * unit],
             tensor.give_back,
+            is_mapped=tensor.is_mapped,
         )

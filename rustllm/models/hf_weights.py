@@ -159,6 +159,7 @@ class FolderWeights(WeightFiles):
             read,
             tensor.give_back,
             is_copy,
+            tensor.is_mapped and not is_copy,
         )
 
     def _path(self, tensor: SafetensorsTensor) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rustllm.errors import ArgumentError, UnsupportedError, convert_errors
-from rustllm.models.transformer import Transformer
 
 if TYPE_CHECKING:
     from rustllm.models.source import ModelSource
+    from rustllm.models.transformer import Transformer
 
 __all__ = ["architecture", "load_model", "open_source"]
 
@@ -57,22 +57,27 @@ def load_model(
     ' Paris.'
     """
     from rustllm._core.threads import available_threads
+    from rustllm.models.head_start import HeadStart
     from rustllm.models.store import resolve_model
-    from rustllm.models.weights import read_weights
 
     if threads is None:
         threads = available_threads()
     if not 1 <= threads <= 256:
         raise ArgumentError(f"threads must be 1 to 256, not {threads}")
     path = Path(resolve_model(str(path_or_name)))
-    source = open_source(path)
-    try:
-        config = source.config
-        plan = architecture(config.architecture, path)(config)
-        weights = read_weights(source.weights(), plan, threads=threads)
-    except BaseException:
-        source.close()
-        raise
+    with HeadStart(path) as head:
+        # numpy and the engine are imported only now, while memory is made ready.
+        from rustllm.models.transformer import Transformer
+        from rustllm.models.weights import read_weights
+
+        source = open_source(path)
+        try:
+            config = source.config
+            plan = architecture(config.architecture, path)(config)
+            weights = read_weights(source.weights(), plan, threads=threads, region=head.region)
+        except BaseException:
+            source.close()
+            raise
     return Transformer(
         config,
         plan,

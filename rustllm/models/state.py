@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from rustllm import serialize
 from rustllm.errors import (
     ArgumentError,
     ContextLengthError,
@@ -113,6 +112,8 @@ class State(ModelState):
         ------
         FileAccessError
         """
+        from rustllm import serialize
+
         with in_use([self]):
             serialize.dump(
                 {
@@ -139,6 +140,8 @@ class State(ModelState):
             It holds more tokens than fit.
         OutOfMemoryError
         """
+        from rustllm import serialize
+
         tree = serialize.load(path)
         with in_use([self]):
             self._take(tree, path)

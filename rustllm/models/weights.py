@@ -19,7 +19,15 @@ from rustllm._core.linear import NotFiniteError, PackedMatrix, pack
 from rustllm.errors import TensorError, UnsupportedError
 from rustllm.models.plan import Norm, Plan, Rope
 
-__all__ = ["PACKABLE", "Stored", "WeightFiles", "expert_name", "read_weights", "shapes_of"]
+__all__ = [
+    "PACKABLE",
+    "Stored",
+    "WeightFiles",
+    "expert_name",
+    "find_weights",
+    "read_weights",
+    "shapes_of",
+]
 
 PACKABLE = (
     *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"),
@@ -49,6 +57,8 @@ class Stored:
     give_back : callable
         Lets go of the memory that reading took.
     is_copy : bool
+    is_mapped : bool
+        What `read` returns lies in a mapped file.
     """
 
     name: str
@@ -58,6 +68,7 @@ class Stored:
     read: Callable[[], Any]
     give_back: Callable[[], None]
     is_copy: bool = False
+    is_mapped: bool = False
 
 
 class WeightFiles(ABC):
@@ -75,6 +86,9 @@ class WeightFiles(ABC):
     @abstractmethod
     def unused(self) -> list[str]:
         """Tensors that no call of `find` returned, without those that may be ignored."""
+
+    def give_back(self) -> None:  # noqa: B027  a hint
+        """Let go of memory that reading took and that can be had again."""
 
 
 def expert_name(name: str, expert: int) -> str:
@@ -116,12 +130,31 @@ def shapes_of(plan: Plan) -> dict[str, Shape]:
     return shapes
 
 
-def read_weights(files: WeightFiles, plan: Plan, *, threads: int) -> dict[str, Any]:
+def find_weights(files: WeightFiles, shapes: Mapping[str, Shape]) -> dict[str, Stored]:
+    """Find every weight of these names and shapes, but for the vectors that no file holds.
+
+    Raises
+    ------
+    TensorError, UnsupportedError
+        As :func:`read_weights`.
+    """
+    found = {name: files.find(name, shapes) for name in shapes if name not in files.vectors}
+    _check_complete(files, found)
+    complete = {name: stored for name, stored in found.items() if stored is not None}
+    for name, stored in complete.items():
+        _check(stored, shapes[name])
+    return complete
+
+
+def read_weights(
+    files: WeightFiles, plan: Plan, *, threads: int, region: Any = None
+) -> dict[str, Any]:
     """Read what the plan names.
 
     Matrices of linear layers are repacked (see ``_core.linear``) and the file's pages given back
     as that goes on, so that file and copy are never both in memory. An embedding table that no
-    linear layer uses stays in the file and is read row by row.
+    linear layer uses stays in the file and is read row by row. `region` is memory to repack
+    into, as :func:`rustllm._core.linear.pack` takes it.
 
     Raises
     ------
@@ -134,13 +167,9 @@ def read_weights(files: WeightFiles, plan: Plan, *, threads: int) -> dict[str, A
     """
     shapes = shapes_of(plan)
     in_linear = {name for op in plan if op.kind != "embed" for name in op.weights if name}
-    found = {name: files.find(name, shapes) for name in shapes if name not in files.vectors}
-    _check_complete(files, found)
-    for name, stored in found.items():
-        assert stored is not None
-        _check(stored, shapes[name])
+    found = find_weights(files, shapes)
     weights: dict[str, Any] = {}
-    waiting = _Packer(weights, threads)
+    waiting = _Packer(weights, threads, region)
     for name, shape in shapes.items():
         at = found.get(name)
         if at is None:
@@ -155,15 +184,17 @@ def read_weights(files: WeightFiles, plan: Plan, *, threads: int) -> dict[str, A
             n_rows, n_cols = at.shape
             weights[name] = Rows(type_id, n_rows, n_cols, at.read())
     waiting.pack()
+    files.give_back()
     return weights
 
 
 class _Packer:
     """Packs matrices together, but rearranged ones before they take much memory."""
 
-    def __init__(self, weights: dict[str, Any], threads: int) -> None:
+    def __init__(self, weights: dict[str, Any], threads: int, region: Any) -> None:
         self._weights = weights
         self._threads = threads
+        self._region = region
         self._matrices: list[PackedMatrix] = []
         self._stored: list[Stored] = []
         self._copied = 0
@@ -172,23 +203,21 @@ class _Packer:
         data = stored.read()
         type_id = quant.block_format(stored.type_name).type_id
         n_rows, n_cols = stored.shape
-        matrix = PackedMatrix(type_id, n_rows, n_cols, data)
+        matrix = PackedMatrix(type_id, n_rows, n_cols, data, mapped=stored.is_mapped)
         self._weights[name] = matrix
         self._matrices.append(matrix)
         self._stored.append(stored)
         if stored.is_copy:
+            stored.give_back()
             self._copied += data.nbytes
             if self._copied > _COPIED_AT_ONCE:
                 self.pack()
 
     def pack(self) -> None:
         stored = self._stored
+        region, self._region = self._region, None  # there is room in it once
         try:
-            pack(
-                self._matrices,
-                threads=self._threads,
-                give_back=lambda index: stored[index].give_back(),
-            )
+            pack(self._matrices, threads=self._threads, region=region)
         except NotFiniteError as error:
             raise _not_finite(stored[error.index], f"row {error.row} holds a value that") from None
         self._matrices, self._stored, self._copied = [], [], 0

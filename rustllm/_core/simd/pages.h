@@ -11,6 +11,7 @@
 #include <string.h>
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 /* Zeroed; given back with rl_pages_free and the same size. NULL if there is none. */
@@ -43,6 +44,31 @@ static inline void rl_pages_prefer(void *start, size_t bytes) {
     const size_t large = (size_t)2 << 20;
     const size_t from = ((size_t)start + large - 1) & ~(large - 1), to = (size_t)start + bytes;
     if (to > from) (void)madvise((void *)from, (to - from) & ~(size_t)4095, MADV_HUGEPAGE);
+#else
+    (void)start;
+    (void)bytes;
+#endif
+}
+
+/* Take possession of memory that may not have been touched yet; what lies in it stays. */
+static inline void rl_pages_touch(void *start, size_t bytes) {
+    const size_t page = 4096, from = (size_t)start & ~(page - 1), to = (size_t)start + bytes;
+#if defined(__linux__)
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14; what does not know it says so */
+#endif
+    if (madvise((void *)from, (to - from + page - 1) & ~(page - 1), MADV_POPULATE_WRITE) == 0) return;
+#endif
+    /* Others may be writing there: a change that changes nothing. */
+    for (size_t at = from < (size_t)start ? (size_t)start : from; at < to; at = (at + page) & ~(page - 1))
+        (void)__atomic_fetch_or((unsigned char *)at, 0, __ATOMIC_RELAXED);
+}
+
+/* Let go of pages of a mapped file, those at the ends too: whoever touches them reads them again. */
+static inline void rl_pages_drop(const void *start, size_t bytes) {
+#if defined(__linux__)
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), from = (size_t)start & ~(page - 1);
+    if (bytes) (void)madvise((void *)from, (size_t)start + bytes - from, MADV_DONTNEED);
 #else
     (void)start;
     (void)bytes;

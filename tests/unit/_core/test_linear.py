@@ -1,9 +1,13 @@
 """Packed matrices: the weights are the file's, every level gives the plain C version's bits."""
 
+import mmap
+import sys
+
 import numpy as np
 import pytest
 
 from rustllm._core import dispatch, linear, quant
+from rustllm._core.zeroed import ZeroedMemory
 
 TYPES = {0: "F32", 1: "F16", 30: "BF16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0"}
 TYPES |= {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 20: "IQ4_NL"}
@@ -151,9 +155,62 @@ def test_wrong_sizes_are_refused():
         matrix.row(2)
 
 
-def test_pack_gives_sources_back_as_it_goes():
-    matrices = [linear.PackedMatrix(8, 64, 64, random_rows(8, 64, 64, seed)) for seed in range(3)]
-    returned = []
-    linear.pack(matrices, threads=2, give_back=returned.append)
-    assert returned == [0, 1, 2]
-    assert all(m.is_packed for m in matrices)
+def test_packing_into_a_region_on_threads_gives_the_same_bytes():
+    def make(mapped=False):
+        return [
+            linear.PackedMatrix(
+                type_id, rows, 512, random_rows(type_id, rows, 512, rows), mapped=mapped
+            )
+            for type_id, rows in ((8, 3000), (12, 17), (3, 1), (14, 2048), (0, 40))
+        ]
+
+    alone, together, given = make(), make(), make()
+    linear.pack(alone)
+    linear.pack(together, threads=3)
+    region = ZeroedMemory(16 << 20, "weights")
+    region.touch(5 << 20)
+    linear.pack(given, threads=2, region=region)
+    region.leave()
+    region.give_back_unused()
+    for a, b, c in zip(alone, together, given):
+        for row in {0, 1, 7, a.shape[0] - 1} & set(range(a.shape[0])):
+            assert a.row(row).tobytes() == b.row(row).tobytes() == c.row(row).tobytes()
+    assert not np.frombuffer(region.mapping, np.uint8)[12 << 20 :].any()
+
+
+def test_a_region_that_is_too_small_is_not_used():
+    (matrix,) = [linear.PackedMatrix(8, 640, 512, random_rows(8, 640, 512, 1))]
+    region = ZeroedMemory(4096, "weights")
+    linear.pack([matrix], region=region)
+    assert not np.frombuffer(region.mapping, np.uint8).any()
+    assert np.isfinite(matrix.row(639)).all()
+
+
+def test_sources_in_a_mapped_file_are_let_go_and_read_again(tmp_path):
+    """Of a private mapping that was written to, letting go is seen: its changes are lost."""
+    rows = random_rows(8, 4000, 512, 3)
+    path = tmp_path / "weights"
+    path.write_bytes(rows)
+    with path.open("r+b") as file:
+        for mapped in (True, False):
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            data[1000] ^= 1
+            changed = bytes(data)
+            matrix = linear.PackedMatrix(8, 4000, 512, data, mapped=mapped)
+            linear.pack([matrix], threads=2)
+            assert bytes(data) == (bytes(rows) if mapped and sys.platform == "linux" else changed)
+            assert np.isfinite(matrix.row(3999)).all()
+
+
+def test_a_matrix_that_is_not_finite_leaves_none_packed():
+    good = linear.PackedMatrix(0, 20, 32, np.ones((20, 32), np.float32))
+    poisoned = np.ones((900, 512), np.float32)
+    poisoned[777, 3] = np.nan
+    bad = linear.PackedMatrix(0, 900, 512, poisoned)
+    for threads in (1, 4):
+        with pytest.raises(linear.NotFiniteError) as caught:
+            linear.pack([good, bad], threads=threads)
+        assert (caught.value.index, caught.value.row) == (1, 777)
+        assert not good.is_packed and not bad.is_packed
+    linear.pack([good])
+    assert good.row(19).tolist() == [1.0] * 32
