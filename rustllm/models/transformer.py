@@ -22,7 +22,6 @@ from rustllm.errors import (
     StateError,
 )
 from rustllm.models.config import TransformerConfig
-from rustllm.models.fingerprint import fingerprint
 from rustllm.models.state import State, in_use
 from rustllm.traits.generation import Generation
 from rustllm.traits.model import LanguageModel, Loaded
@@ -146,6 +145,8 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
     def fingerprint(self) -> str:
         """A hash of what the model computes, by which saved states know their model."""
         if self._fingerprint is None:
+            from rustllm.models.fingerprint import fingerprint
+
             self._fingerprint = fingerprint(self._config, self._engine.weights, exact=self._exact)
         return self._fingerprint
 
@@ -352,9 +353,11 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
                     else _rows(buffer, sum(wanted), self._config.n_vocab)
                 )
                 self._compute(tokens, states, wanted, scores, flag)
-            except BaseException:
+            except BaseException as error:
                 for state, n in zip(states, before, strict=True):
                     state._cut(n)
+                if isinstance(error, MemoryError) and not isinstance(error, OutOfMemoryError):
+                    raise OutOfMemoryError(str(error) or "no memory for the scores") from error
                 raise
             for part, state in zip(tokens, states, strict=True):
                 state._ids.frombytes(part.tobytes())
@@ -394,8 +397,6 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
                     )
                 if not direct:
                     scores[places] = rows
-        except MemoryError as error:
-            raise OutOfMemoryError(str(error)) from error
         finally:
             self._workspaces.append(workspace)
 
