@@ -712,7 +712,14 @@ def rope(
     return result.finish()
 
 
-def quantize(x: ArrayLike, type: str | int, *, weights: ArrayLike | None = None) -> QuantizedArray:
+def quantize(
+    x: ArrayLike,
+    type: str | int,
+    *,
+    weights: ArrayLike | None = None,
+    out: NDArray[np.uint8] | None = None,
+    threads: int | None = None,
+) -> QuantizedArray:
     """Round an array to quantized blocks along its last axis.
 
     Parameters
@@ -723,6 +730,9 @@ def quantize(x: ArrayLike, type: str | int, *, weights: ArrayLike | None = None)
         ``"Q4_0"``, ``"Q8_0"``, ``"Q6_K"`` ..., or GGUF's number.
     weights : array_like, ``[n]``, optional
         How much an error in each column matters.
+    out : ndarray, uint8, optional
+        C-contiguous memory for the blocks, as many bytes as they take. The result looks into it.
+    threads : int, optional
 
     Returns
     -------
@@ -731,7 +741,8 @@ def quantize(x: ArrayLike, type: str | int, *, weights: ArrayLike | None = None)
     Raises
     ------
     ArgumentError
-        The type is unknown, the rows are no whole blocks, or a value is not finite.
+        The type is unknown, the rows are no whole blocks, a value is not finite, or `out` does not
+        fit or shares memory with an operand.
 
     Examples
     --------
@@ -747,17 +758,23 @@ def quantize(x: ArrayLike, type: str | int, *, weights: ArrayLike | None = None)
     if not np.isfinite(values).all():
         raise ArgumentError("a value that is not finite cannot be quantized")
     importance = _vector(weights, "weights", values.shape[-1])
-    blocks = _checked(to_blocks, values, type, weights=importance)
+    operands = [array for array in (values, importance) if array is not None]
+    if isinstance(out, np.ndarray) and any(np.may_share_memory(out, a) for a in operands):
+        raise ArgumentError("out shares memory with what is quantized")
+    blocks = _checked(to_blocks, values, type, out, weights=importance, threads=_threads(threads))
     return QuantizedArray(np.ascontiguousarray(blocks).reshape(-1), type, values.shape)
 
 
-def dequantize(x: QuantizedArray, *, out: Floats | None = None) -> Floats:
+def dequantize(
+    x: QuantizedArray, *, out: Floats | None = None, threads: int | None = None
+) -> Floats:
     """Return the array that quantized blocks stand for.
 
     Parameters
     ----------
     x : QuantizedArray
     out : ndarray, float32, optional
+    threads : int, optional
 
     Returns
     -------
@@ -775,6 +792,6 @@ def dequantize(x: QuantizedArray, *, out: Floats | None = None) -> Floats:
 
     if not isinstance(x, QuantizedArray):
         raise ArgumentError("dequantize takes what quantize returned")
-    result = _Result(out, x.shape, [])
-    result.array[...] = _checked(from_blocks, x.data, x.type).reshape(x.shape)
+    result = _Result(out, x.shape, [x.data])
+    _checked(from_blocks, x.data, x.type, result.array, threads=_threads(threads))
     return result.finish()

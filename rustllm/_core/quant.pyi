@@ -36,9 +36,14 @@ BLOCK_FORMATS: dict[int, BlockFormat]
 def block_format(type: int | str) -> BlockFormat: ...
 def n_bytes(type: int | str, n_elements: int) -> int: ...
 def dequantize(
-    data: Any, type: int | str, out: NDArray[np.float32] | None = None
+    data: Any, type: int | str, out: NDArray[np.float32] | None = None, *, threads: int = 1
 ) -> NDArray[np.float32]: ...
 def first_not_finite(data: Any, type: int | str) -> int: ...
 def quantize(
-    data: Any, type: int | str, out: NDArray[np.uint8] | None = None, weights: Any = None
+    data: Any,
+    type: int | str,
+    out: NDArray[np.uint8] | None = None,
+    weights: Any = None,
+    *,
+    threads: int = 1,
 ) -> NDArray[np.uint8]: ...

@@ -10,10 +10,17 @@ from collections import namedtuple
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint16_t
+from libc.string cimport memset
 from rustllm._core.dispatch cimport simd_level
 from rustllm._core.status cimport BAD_ARGUMENT, NOT_FINITE
+from rustllm._core.threads cimport run_team
 
 import numpy as np
+
+cdef extern from "atomics.h" nogil:
+    int rl_load(const int*) noexcept
+    void rl_store(int*, int) noexcept
+    int rl_fetch_add(int*, int) noexcept
 
 cdef extern from "block_rows.h" nogil:
     ctypedef struct rl_block_size:
@@ -35,6 +42,9 @@ cdef extern from "block_rows.h" nogil:
 
 # Elements between two looks for a signal: a multiple of every block, about a millisecond of work.
 cdef Py_ssize_t _STEP = 1 << 20
+
+# Elements that a thread converts at a time.
+cdef Py_ssize_t _DEQUANTIZE_STEP = 1 << 16
 cdef Py_ssize_t _QUANTIZE_STEP = 1 << 14
 
 
@@ -136,7 +146,71 @@ def n_bytes(type, Py_ssize_t n_elements):
     return size
 
 
-def dequantize(data, type, out=None):
+# One conversion, dealt out in steps of whole blocks of any type.
+cdef struct Conversion:
+    int type_id
+    int next                    # step that nobody has taken
+    int n_steps                 # that may be taken now
+    int status                  # the first failure that was seen
+    Py_ssize_t step
+    Py_ssize_t n
+    float* values
+    const float* weights
+    uint8_t* blocks
+
+
+cdef void _quantize_steps(void* context, int thread, int n_threads) noexcept nogil:
+    cdef Conversion* c = <Conversion*>context
+    cdef Py_ssize_t at
+    cdef int i, status
+    while rl_load(&c.status) == 0:
+        i = rl_fetch_add(&c.next, 1)
+        if i >= c.n_steps:
+            return
+        at = i * c.step
+        status = quantize_row(
+            c.type_id, c.values + at, c.weights + at if c.weights != NULL else NULL,
+            c.blocks + row_bytes(c.type_id, at), min(c.step, c.n - at)
+        )
+        if status < 0:
+            rl_store(&c.status, status)
+
+
+cdef void _dequantize_steps(void* context, int thread, int n_threads) noexcept nogil:
+    cdef Conversion* c = <Conversion*>context
+    cdef Py_ssize_t at
+    cdef int i
+    while True:
+        i = rl_fetch_add(&c.next, 1)
+        if i >= c.n_steps:
+            return
+        at = i * c.step
+        dequantize_row(c.type_id, c.blocks + row_bytes(c.type_id, at), c.values + at,
+                       min(c.step, c.n - at))
+
+
+cdef int convert(Conversion* c, Py_ssize_t n, int threads, bint is_back) except -1:
+    """Run all steps, looking at signals now and then."""
+    if not 1 <= threads <= 256:
+        raise ValueError(f"{threads} threads: 1 to 256")
+    if n > c.step << 30:
+        raise ValueError(f"{n} elements at once")
+    cdef int total = <int>((n + c.step - 1) // c.step), done = 0
+    # A millisecond to a tenth of a second of work for each thread, by the type.
+    cdef int batch = <int>max(1, (1 << 20) // c.step) * threads
+    c.n = n
+    while done < total and c.status == 0:
+        if done:
+            PyErr_CheckSignals()
+        c.next = done
+        done = min(total, done + batch)
+        c.n_steps = done
+        with nogil:
+            run_team(_dequantize_steps if is_back else _quantize_steps, c, threads)
+    return 0
+
+
+def dequantize(data, type, out=None, *, int threads=1):
     """Turn blocks into float32.
 
     Parameters
@@ -147,6 +221,8 @@ def dequantize(data, type, out=None):
         Block type, by GGUF's id or name.
     out : ndarray of float32, optional
         C-contiguous array with as many elements as the blocks hold; any shape.
+    threads : int
+        Threads to use; the result does not depend on it.
 
     Returns
     -------
@@ -187,19 +263,13 @@ def dequantize(data, type, out=None):
     if n == 0:
         return out
     cdef float[::1] target = out.reshape(-1)
-    cdef const uint8_t* src = &source[0]
-    cdef float* dst = &target[0]
-    cdef Py_ssize_t step
-    cdef Py_ssize_t done = 0
-    with nogil:
-        while done < n:
-            step = min(n - done, _STEP)
-            dequantize_row(type_id, src, dst + done, step)
-            src += row_bytes(type_id, step)
-            done += step
-            if done < n:
-                with gil:
-                    PyErr_CheckSignals()
+    cdef Conversion c
+    memset(&c, 0, sizeof(c))
+    c.type_id = type_id
+    c.step = _DEQUANTIZE_STEP
+    c.blocks = <uint8_t*>&source[0]
+    c.values = &target[0]
+    convert(&c, n, threads, True)
     return out
 
 
@@ -245,7 +315,7 @@ def first_not_finite(data, type):
     return bad
 
 
-def quantize(data, type, out=None, weights=None):
+def quantize(data, type, out=None, weights=None, *, int threads=1):
     """Turn float32 into blocks.
 
     Parameters
@@ -259,6 +329,8 @@ def quantize(data, type, out=None, weights=None):
     weights : array_like of float32, optional
         How much the squared error of each element matters, as `data` or as its last dimension; 1 by
         default. Q2_K to Q6_K and IQ4_NL heed it.
+    threads : int
+        Threads to use; the result does not depend on it.
 
     Returns
     -------
@@ -313,26 +385,16 @@ def quantize(data, type, out=None, weights=None):
         weights = np.broadcast_to(np.asarray(weights, dtype=np.float32), source.shape)
         w = np.ascontiguousarray(weights).reshape(-1)
         weights_at = &w[0]
-    cdef const float* src = &x[0]
-    cdef uint8_t* dst = &target[0]
-    cdef Py_ssize_t done = 0
-    cdef Py_ssize_t step
-    cdef int status = 0
-    with nogil:
-        while done < n:
-            step = min(n - done, _QUANTIZE_STEP)
-            status = quantize_row(
-                type_id, src + done, weights_at + done if weights_at != NULL else NULL, dst, step
-            )
-            if status < 0:
-                break
-            dst += row_bytes(type_id, step)
-            done += step
-            if done < n:
-                with gil:
-                    PyErr_CheckSignals()
-    if status == NOT_FINITE:
+    cdef Conversion c
+    memset(&c, 0, sizeof(c))
+    c.type_id = type_id
+    c.step = _QUANTIZE_STEP
+    c.values = <float*>&x[0]
+    c.weights = weights_at
+    c.blocks = &target[0]
+    convert(&c, n, threads, False)
+    if c.status == NOT_FINITE:
         raise ValueError("a value is NaN or infinite, or a weight is not a finite number >= 0")
-    if status < 0:
+    if c.status < 0:
         raise ValueError(f"values are too large for {found.name}: their scale overflows float16")
     return out

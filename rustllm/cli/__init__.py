@@ -31,7 +31,7 @@ COMMANDS = {
     "inspect": "show what a model file holds",
     "pull": "fetch a named model into the cache",
     "corpus": "make, check and describe token shards for training",
-    "quantize": "write a GGUF model in another block type",
+    "quantize": "write a model as GGUF in another block type",
     "bench": "measure this machine, a model or a tokenizer",
     "plugins": "look at plugins: list, doctor, why, graph, lock",
     "config": "show the settings in force and where they come from",

@@ -1,11 +1,13 @@
-"""Write a GGUF model in another block type."""
+"""Write weights as a GGUF file in another block type."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,14 @@ from rustllm.errors import ArgumentError, FileFormatError
 from rustllm.loaders.gguf import GGUFFile, GGUFTensor
 from rustllm.loaders.gguf_writer import TensorSource, Typed, write_gguf
 
-__all__ = ["QuantizeReport", "quantize_file"]
+__all__ = [
+    "Piece",
+    "QuantizeReport",
+    "SourceTensor",
+    "file_type",
+    "quantize_file",
+    "write_quantized",
+]
 
 # `general.file_type` of a file that is mostly of one type.
 _FILE_TYPES = {
@@ -34,8 +43,58 @@ _KEPT = ("ffn_gate_inp", "position_embd", "token_types", "ssm_conv1d", "rope_fre
 _CHUNK = 1 << 20  # elements that are converted at a time
 
 
+class Piece(NamedTuple):
+    """Whole rows of a tensor, one piece after another.
+
+    Attributes
+    ----------
+    read : callable
+        Returns the blocks, uint8, when their turn comes.
+    give_back : callable
+        Lets go of the memory that reading took.
+    """
+
+    read: Callable[[], NDArray[np.uint8]]
+    give_back: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTensor:
+    """A tensor to be quantized, and where it comes from.
+
+    Attributes
+    ----------
+    name : str
+        In the new file.
+    shape : tuple of int
+        Rows first.
+    type_name : str
+        Block type of the pieces.
+    pieces : sequence of Piece
+    path : str
+        Of its file, for messages.
+    offset : int or None
+        In that file.
+    kept_type : str, optional
+        Block type where it is not quantized; by default the one it has.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type_name: str
+    pieces: Sequence[Piece]
+    path: str
+    offset: int | None = None
+    kept_type: str | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the source."""
+        return quant.n_bytes(self.type_name, prod(self.shape))
+
+
 class QuantizeReport(NamedTuple):
-    """What :func:`quantize_file` did.
+    """What quantizing did.
 
     Attributes
     ----------
@@ -102,39 +161,88 @@ def quantize_file(
     O(n) time; memory is bounded by a few chunks of a megabyte each, whatever the model's size. The
     result does not depend on the number of threads.
     """
-    name = _block_type(type_name)
+    file_type(type_name)  # before a file is opened
     if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
         raise ArgumentError("source and target are the same file", path=str(target))
-    workers = num_threads or _usable_processors()
-    with GGUFFile(source) as model, ThreadPoolExecutor(workers) as pool:
+    with GGUFFile(source) as model:
         metadata = {
             key: Typed(model.metadata_type(key), value) for key, value in model.metadata.items()
         }
-        metadata["general.file_type"] = Typed("u32", _FILE_TYPES[name])
-        metadata["general.quantization_version"] = Typed("u32", 2)
-        total = sum(tensor.n_bytes for tensor in model.tensors.values())
-        done = 0
-        sources = {}
-        types: dict[str, int] = {}
-
-        def finished(tensor: GGUFTensor) -> None:
-            nonlocal done
-            done += tensor.n_bytes
-            if progress is not None:
-                progress(tensor.name, done, total)
-
-        for tensor in model.tensors.values():
-            chosen = _choose(tensor, name, model.tensors, pure)
-            types[chosen] = types.get(chosen, 0) + 1
-            job = _Job(model.path, tensor, chosen, pool, workers, finished)
-            sources[tensor.name] = TensorSource(chosen, tensor.shape, job)
-        written = write_gguf(
-            target, metadata, sources, alignment=max(model.alignment, 8), version=3
+        tensors = [_of_file(model.path, tensor) for tensor in model.tensors.values()]
+        return write_quantized(
+            target,
+            metadata,
+            tensors,
+            type_name,
+            pure=pure,
+            num_threads=num_threads,
+            progress=progress,
+            alignment=max(model.alignment, 8),
+            source_bytes=model.size,
         )
-        return QuantizeReport(os.fspath(target), model.size, written, types)
 
 
-def _block_type(type_name: str) -> str:
+def _of_file(path: str, tensor: GGUFTensor) -> SourceTensor:
+    return SourceTensor(
+        tensor.name,
+        tensor.shape,
+        tensor.type_name,
+        [Piece(lambda: tensor.data, tensor.give_back)],
+        path,
+        tensor.offset,
+    )
+
+
+def write_quantized(
+    target: str | PathLike[str],
+    metadata: Mapping[str, Any],
+    tensors: Sequence[SourceTensor],
+    type_name: str,
+    *,
+    source_bytes: int,
+    pure: bool = False,
+    num_threads: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    alignment: int = 32,
+) -> QuantizeReport:
+    """Write tensors from anywhere as a GGUF file of a block type; see `quantize_file`."""
+    name = file_type(type_name)
+    workers = num_threads or _usable_processors()
+    fields = {
+        **metadata,
+        "general.file_type": Typed("u32", _FILE_TYPES[name]),
+        "general.quantization_version": Typed("u32", 2),
+    }
+    total = sum(tensor.n_bytes for tensor in tensors)
+    names = {tensor.name for tensor in tensors}
+    done = 0
+    types: dict[str, int] = {}
+
+    def finished(tensor: SourceTensor) -> None:
+        nonlocal done
+        done += tensor.n_bytes
+        if progress is not None:
+            progress(tensor.name, done, total)
+
+    with ThreadPoolExecutor(workers) as pool:
+        sources = {}
+        for tensor in tensors:
+            chosen = _choose(tensor, name, names, pure)
+            types[chosen] = types.get(chosen, 0) + 1
+            job = _Job(tensor, chosen, pool, workers, finished)
+            sources[tensor.name] = TensorSource(chosen, tensor.shape, job)
+        written = write_gguf(target, fields, sources, alignment=alignment, version=3)
+    return QuantizeReport(os.fspath(target), source_bytes, written, types)
+
+
+def file_type(type_name: str) -> str:
+    """Return the block type that a name means, llama.cpp's mixtures being their main type.
+
+    Raises
+    ------
+    ArgumentError
+        Nothing is quantized to it.
+    """
     name = type_name.upper()
     for suffix in ("_S", "_M", "_L"):  # llama.cpp's names of mixtures
         if name.endswith("_K" + suffix):
@@ -152,14 +260,15 @@ def _usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _choose(tensor: GGUFTensor, name: str, tensors: Any, pure: bool) -> str:
+def _choose(tensor: SourceTensor, name: str, names: set[str], pure: bool) -> str:
     """The block type a tensor is written in."""
+    kept = tensor.kept_type or tensor.type_name
     is_matrix = len(tensor.shape) >= 2 and tensor.name.endswith(".weight")
     if not is_matrix or any(part in tensor.name for part in _KEPT):
-        return tensor.type_name
+        return kept
     if tensor.type_name.startswith("I") and tensor.type_name != "IQ4_NL":
         return tensor.type_name  # integers are not weights
-    is_head = tensor.name == _HEAD or (tensor.name == _EMBEDDING and _HEAD not in tensors)
+    is_head = tensor.name == _HEAD or (tensor.name == _EMBEDDING and _HEAD not in names)
     chosen = name
     if is_head and not pure and chosen not in ("F32", "F16", "BF16", "Q8_0"):
         chosen = "Q6_K"
@@ -172,18 +281,16 @@ def _choose(tensor: GGUFTensor, name: str, tensors: Any, pure: bool) -> str:
 class _Job:
     """Convert one tensor when the writer gets to it, a few chunks at a time."""
 
-    __slots__ = ("chosen", "finished", "path", "pool", "tensor", "workers")
+    __slots__ = ("chosen", "finished", "pool", "tensor", "workers")
 
     def __init__(
         self,
-        path: str,
-        tensor: GGUFTensor,
+        tensor: SourceTensor,
         chosen: str,
         pool: ThreadPoolExecutor,
         workers: int,
-        finished: Callable[[GGUFTensor], None],
+        finished: Callable[[SourceTensor], None],
     ) -> None:
-        self.path = path
         self.tensor = tensor
         self.chosen = chosen
         self.pool = pool
@@ -191,25 +298,27 @@ class _Job:
         self.finished = finished
 
     def __call__(self) -> Iterator[NDArray[np.uint8]]:
-        tensor = self.tensor
-        if self.chosen == tensor.type_name:
-            yield tensor.data
-        else:
-            yield from self._converted()
-        tensor.give_back()
-        self.finished(tensor)
+        for piece in self.tensor.pieces:
+            data = piece.read()
+            if self.chosen == self.tensor.type_name:
+                yield data
+            else:
+                yield from self._converted(data)
+            del data
+            piece.give_back()
+        self.finished(self.tensor)
 
-    def _converted(self) -> Iterator[NDArray[np.uint8]]:
+    def _converted(self, data: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         """Chunks in order, with twice as many under way as there are threads."""
         tensor = self.tensor
-        known = quant.block_format(tensor.type_id)
+        known = quant.block_format(tensor.type_name)
         step = max(_CHUNK // tensor.shape[-1], 1) * tensor.shape[-1]
-        data = tensor.data
+        n_elements = data.size // known.bytes * known.elements
         waiting: deque[Future[NDArray[np.uint8]]] = deque()
         try:
-            for start in range(0, tensor.n_elements, step):
+            for start in range(0, n_elements, step):
                 first = start // known.elements * known.bytes
-                last = min(start + step, tensor.n_elements) // known.elements * known.bytes
+                last = min(start + step, n_elements) // known.elements * known.bytes
                 waiting.append(self.pool.submit(self._convert, data[first:last]))
                 if len(waiting) > 2 * self.workers:
                     yield waiting.popleft().result()
@@ -218,7 +327,7 @@ class _Job:
         except ValueError as error:
             raise FileFormatError(
                 f"it cannot be written as {self.chosen}: {error}",
-                path=self.path,
+                path=tensor.path,
                 tensor=tensor.name,
                 offset=tensor.offset,
             ) from None
@@ -227,5 +336,5 @@ class _Job:
                 future.cancel()
 
     def _convert(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        values = quant.dequantize(data, self.tensor.type_id)
+        values = quant.dequantize(data, self.tensor.type_name)
         return quant.quantize(values.reshape(-1, self.tensor.shape[-1]), self.chosen)

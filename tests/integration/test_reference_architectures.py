@@ -111,3 +111,24 @@ def test_a_short_context_takes_the_short_frequencies(tmp_path, kind):
     assert_close(ours.forward(IDS[:60], ours.new_state(64), logits="all"), short)
     assert_close(ours.forward(IDS[:60], ours.new_state(65), logits="all"), long)
     assert np.abs(short - long).max() > 0.1
+
+
+@EVERY
+def test_a_folder_written_as_gguf_has_the_tensors_that_the_gguf_package_writes(
+    models, case, tmp_path
+):
+    from rustllm.loaders.gguf import GGUFFile
+    from rustllm.models.quantize import quantize_model
+
+    folder, file, expected = models(case)
+    target = tmp_path / "model.gguf"
+    quantize_model(folder, target, "F32", tokenizer=False)
+    with GGUFFile(target) as ours, GGUFFile(file) as theirs:
+        assert set(ours.tensors) == set(theirs.tensors)
+        for name, tensor in theirs.tensors.items():
+            assert ours.tensors[name].shape == tensor.shape
+            np.testing.assert_allclose(
+                ours.tensors[name].dequantize(), tensor.dequantize(), rtol=1e-6, atol=1e-7
+            )
+    model = rustllm.load_model(target, threads=2, exact=True)
+    assert_close(model.forward(IDS, model.new_state(), logits="all"), expected)

@@ -307,3 +307,39 @@ def test_products_of_all_sizes(m, n, k, threads, seed):
     x, w = normal(m, k, seed=seed), normal(n, k, seed=seed + 1)
     got = ops.linear(x, w, threads=threads)
     np.testing.assert_allclose(got, x.astype(float) @ w.T.astype(float), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q4_0", "Q5_1", "Q8_0", "Q3_K", "Q6_K", "IQ4_NL"])
+def test_quantizing_gives_the_same_blocks_on_any_number_of_threads_and_in_place(kind):
+    x = np.random.default_rng(2).standard_normal((37, 4096)).astype(np.float32)
+    one = ops.quantize(x, kind, threads=1)
+    memory = np.full(one.nbytes, 7, np.uint8)
+    many = ops.quantize(x, kind, out=memory, threads=3)
+    assert np.array_equal(one.data, many.data) and np.shares_memory(many.data, memory)
+    back = np.empty((37, 4096), np.float32)
+    assert ops.dequantize(one, out=back, threads=1) is back
+    assert np.array_equal(ops.dequantize(many, threads=5), back)
+    strided = np.zeros((37, 8192), np.float32)[:, ::2]
+    assert ops.dequantize(many, out=strided) is strided and np.array_equal(strided, back)
+
+
+def test_quantizing_refuses_memory_that_does_not_fit():
+    x = np.ones((2, 64), np.float32)
+    for out in (
+        np.empty(135, np.uint8),
+        np.empty(136, np.int8),
+        np.empty(272, np.uint8)[::2],
+        bytearray(136),
+        x.view(np.uint8).reshape(-1)[:136],
+    ):
+        with pytest.raises(ArgumentError):
+            ops.quantize(x, "Q8_0", out=out)
+    read_only = np.empty(136, np.uint8)
+    read_only.flags.writeable = False
+    with pytest.raises(ArgumentError):
+        ops.quantize(x, "Q8_0", out=read_only)
+    for threads in (0, -1):
+        with pytest.raises(ArgumentError):
+            ops.quantize(x, "Q8_0", threads=threads)
+    with pytest.raises(ArgumentError):
+        ops.quantize(np.full((40, 4096), np.nan), "Q8_0", threads=2)
