@@ -37,10 +37,10 @@ cdef extern from "linear.h" nogil:
     quantize_fn rl_quantize_kernel(int, int) noexcept
     residual_fn rl_residual_kernel(int) noexcept
 
-# Bytes that a thread packs at a time, after which it lets go of the pages it read, so that source and
-# copy are never both in memory; and bytes between two looks at signals.
+# Bytes that a thread packs at a time, after which it lets go of the pages it read, so that source
+# and copy are never both in memory; and bytes between two looks at signals.
 cdef enum:
-    PACK_UNIT = 512 << 10
+    PACK_UNIT = 2 << 20
     PACK_BATCH = 128 << 20
 
 

@@ -7,7 +7,6 @@ mean for a model is the business of :mod:`rustllm.models` and :mod:`rustllm.toke
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from types import MappingProxyType
@@ -371,6 +370,8 @@ class GGUFFile(Loader):
 
     def sha256(self) -> str:
         """SHA-256 of the whole file, in hexadecimal. O(size); the GIL is released."""
+        import hashlib  # with OpenSSL it takes longer to import than a file to open
+
         digest = hashlib.sha256()
         step = 1 << 24
         for start in range(0, self.size, step):

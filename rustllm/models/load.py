@@ -29,7 +29,7 @@ def load_model(
         is fetched if it is not here.
     threads : int, optional
         Threads that each call uses; by default as many as the process may run at once. Results do
-        not depend on it.
+        not depend on it. Loading itself takes all of these.
     exact : bool
         Keep activations in float32 and caches in single precision: slower, to check against.
 
@@ -74,7 +74,13 @@ def load_model(
         try:
             config = source.config
             plan = architecture(config.architecture, path)(config)
-            weights = read_weights(source.weights(), plan, threads=threads, region=head.region)
+            # All cores for a moment, whatever the calls to come may use.
+            weights = read_weights(
+                source.weights(),
+                plan,
+                threads=max(threads, available_threads()),
+                region=head.region,
+            )
         except BaseException:
             source.close()
             raise

@@ -175,14 +175,32 @@ def _manifest_entries() -> dict[tuple[str, str], str]:
         entries = {}
         configured = any(key.startswith("RUSTLLM_PLUGINS") for key in os.environ)
         if not configured and not default_file():
-            import tomllib
-
             for floor in FLOORS:
                 text = (_HOME / floor / "rustllm-plugin.toml").read_text("utf-8")
-                for offer in tomllib.loads(text).get("provides", ()):
+                for offer in _offers(text):
                     entries[offer["kind"], offer["name"]] = offer["entry"]
         _entries = entries
     return entries
+
+
+def _offers(text: str) -> list[dict[str, str]]:
+    """The tables ``[[provides]]`` of our own manifests, which keep to a line for each short text.
+
+    tomllib reads the whole language, and importing it takes longer than loading a small model's
+    vocabulary; a test holds the two against each other.
+    """
+    offers: list[dict[str, str]] = []
+    inside = False
+    for line in text.splitlines():
+        if line.startswith("["):
+            inside = line.strip() == "[[provides]]"
+            if inside:
+                offers.append({})
+        elif inside and "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            if value.count('"') == 2:
+                offers[-1][key.strip()] = value.split('"')[1]
+    return offers
 
 
 def names(kind: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from plugin_samples import write_plugin
@@ -71,6 +72,7 @@ def test_every_built_in_name_is_the_same_with_and_without_a_manager():
 def test_a_built_in_name_needs_a_manager_only_where_settings_speak(configured):
     code = """
 import sys
+import tomllib
 from rustllm.plugins import lookup
 lookup("architecture", "llama")
 print("rustllm.plugins.manager" in sys.modules)
@@ -205,3 +207,16 @@ def test_an_architecture_comes_from_a_plugin_and_an_unknown_one_is_named(tmp_pat
     with pytest.raises(UnsupportedError, match="known: .*llama") as caught:
         architecture("none")
     assert caught.value.key == "general.architecture"
+
+
+@pytest.mark.parametrize("floor", builtin.FLOORS)
+def test_the_short_reader_of_our_manifests_reads_what_tomllib_does(floor):
+    text = (builtin._HOME / floor / "rustllm-plugin.toml").read_text("utf-8")
+    full = [
+        {key: offer[key] for key in ("kind", "name", "entry")}
+        for offer in tomllib.loads(text)["provides"]
+    ]
+    short = [
+        {key: offer[key] for key in ("kind", "name", "entry")} for offer in builtin._offers(text)
+    ]
+    assert short == full
