@@ -14,12 +14,14 @@ from rustllm.errors import UnsupportedError
 from rustllm.loaders.gguf import GGUFFile
 from rustllm.loaders.gguf_writer import Typed
 from rustllm.models.gguf_config import describe_gguf
+from rustllm.models.rope_scaling import yarn_magnitude
 
 if TYPE_CHECKING:
     from rustllm.models.config import TransformerConfig
+    from rustllm.models.hf_config import HFConfig
     from rustllm.models.source import ModelSource
 
-__all__ = ["config_metadata", "tokenizer_metadata"]
+__all__ = ["config_metadata", "tokenizer_metadata", "yarn_keys"]
 
 _UNUSED = 5  # kind of a token that no text has
 _LAYER_NORM = ("gpt2", "gptneox")
@@ -28,7 +30,12 @@ _NOT_IN_FILE = frozenset(("rope_halves", "name", "window", "windows"))
 
 
 def config_metadata(
-    config: TransformerConfig, shapes: Mapping[str, tuple[int, ...]], path: str
+    config: TransformerConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    path: str,
+    *,
+    scaling: Mapping[str, Typed] | None = None,
+    vectors: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write hyper-parameters as metadata.
 
@@ -39,6 +46,10 @@ def config_metadata(
         Of the tensors that the file will have.
     path : str
         Where the configuration comes from, for messages.
+    scaling : mapping of str to Typed, optional
+        Keys that tell how positions are scaled, as :func:`yarn_keys` finds them.
+    vectors : mapping of str to ndarray, optional
+        What must follow from the metadata, where it is no tensor.
 
     Returns
     -------
@@ -76,6 +87,7 @@ def config_metadata(
         keys["rope.scaling.attn_factor"] = Typed("f32", c.rope_magnitude)
     if c.rope_original_ctx:
         keys["rope.scaling.original_context_length"] = Typed("u32", c.rope_original_ctx)
+    keys.update(scaling or {})
     window = c.window or max(c.windows, default=0)
     if window:
         keys["attention.sliding_window"] = Typed("u32", window)
@@ -99,8 +111,27 @@ def config_metadata(
         "general.name": Typed("str", c.name or c.architecture),
         **{f"{c.architecture}.{key}": value for key, value in keys.items()},
     }
-    _check_same(config, metadata, shapes, path)
+    _check_same(config, metadata, shapes, path, vectors or {})
     return metadata
+
+
+def yarn_keys(hf: HFConfig, config: TransformerConfig) -> dict[str, Typed]:
+    """The keys of a folder's YaRN scaling; none where positions are scaled in another way."""
+    told = hf.get("rope_parameters") or hf.get("rope_scaling")
+    if not isinstance(told, dict) or told.get("rope_type", told.get("type")) != "yarn":
+        return {}
+    part = type(hf)(hf.path, {**hf.values, **told})
+    factor = part.number("factor")
+    original = part.integer("original_max_position_embeddings", config.n_ctx)
+    magnitude = config.rope_magnitude / yarn_magnitude(factor)
+    return {
+        "rope.scaling.type": Typed("str", "yarn"),
+        "rope.scaling.factor": Typed("f32", factor),
+        "rope.scaling.original_context_length": Typed("u32", original),
+        "rope.scaling.yarn_beta_fast": Typed("f32", part.number("beta_fast", 32.0)),
+        "rope.scaling.yarn_beta_slow": Typed("f32", part.number("beta_slow", 1.0)),
+        "rope.scaling.attn_factor": Typed("f32", magnitude),
+    }
 
 
 @dataclass
@@ -129,9 +160,17 @@ def _check_same(
     metadata: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
     path: str,
+    vectors: Mapping[str, Any],
 ) -> None:
     file: Any = _Unwritten(metadata, shapes, path)
-    read = describe_gguf(file).config
+    described = describe_gguf(file)
+    read = described.config
+    for name, values in vectors.items():
+        found = described.vectors.get(name)
+        if name not in shapes and (
+            found is None or not np.allclose(found, values, rtol=1e-6, atol=0)
+        ):
+            raise _no_word(config, name, values, found, path)
     for field in fields(config):
         mine, other = getattr(config, field.name), getattr(read, field.name)
         if field.name in _NOT_IN_FILE:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rustllm._core import quant
-from rustllm.errors import ArgumentError, convert_errors
+from rustllm.errors import ArgumentError, UnsupportedError, convert_errors
 from rustllm.loaders.gguf_quantize import (
     Piece,
     QuantizeReport,
@@ -20,8 +20,16 @@ from rustllm.loaders.gguf_quantize import (
     quantize_file,
     write_quantized,
 )
-from rustllm.models.gguf_metadata import config_metadata, tokenizer_metadata
-from rustllm.models.weights import Shape, Stored, expert_name, find_weights, shapes_of
+from rustllm.models.gguf_metadata import config_metadata, tokenizer_metadata, yarn_keys
+from rustllm.models.hf_config import HFConfig, read_json
+from rustllm.models.weights import (
+    Shape,
+    Stored,
+    WeightFiles,
+    expert_name,
+    find_weights,
+    shapes_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,8 +125,8 @@ def quantize_model(
         files = model.weights()
         found = find_weights(files, shapes)
         tensors = _tensors(config, shapes, found)
-        tensors += [_vector(name, values, files.path) for name, values in files.vectors.items()]
-        metadata = config_metadata(config, {t.name: t.shape for t in tensors}, files.path)
+        metadata, vectors = _metadata(path, config, tensors, files)
+        tensors += vectors
         if tokenizer:
             metadata.update(tokenizer_metadata(model))
         return write_quantized(
@@ -133,6 +141,26 @@ def quantize_model(
         )
     finally:
         model.close()
+
+
+def _metadata(
+    path: Path, config: TransformerConfig, tensors: list[SourceTensor], files: WeightFiles
+) -> tuple[dict[str, Any], list[SourceTensor]]:
+    """Metadata, and the vectors that do not follow from it and must be tensors."""
+    folder = path if path.is_dir() else path.parent
+    hf = HFConfig(folder / "config.json", read_json(folder / "config.json"))
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    scaling = yarn_keys(hf, config)
+    if scaling:
+        try:
+            return config_metadata(
+                config, shapes, files.path, scaling=scaling, vectors=files.vectors
+            ), []
+        except UnsupportedError:  # a variant without a key: the factors themselves
+            pass
+    vectors = [_vector(name, values, files.path) for name, values in files.vectors.items()]
+    shapes.update({vector.name: vector.shape for vector in vectors})
+    return config_metadata(config, shapes, files.path), vectors
 
 
 def _tensors(
