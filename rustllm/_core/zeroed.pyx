@@ -7,12 +7,10 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 cdef extern from "atomics.h" nogil:
     int rl_load(const int*) noexcept
     void rl_store(int*, int) noexcept
-
-cdef extern from "pages.h" nogil:
-    void rl_pages_touch(void*, size_t) noexcept
+    int rl_fetch_add(int*, int) noexcept
 
 cdef enum:
-    TOUCHED_AT_ONCE = 2 << 20
+    PAGE = 4096
 
 
 cdef class ZeroedMemory:
@@ -62,9 +60,11 @@ cdef class ZeroedMemory:
         cdef int64_t at = 0
         n_bytes = min(n_bytes, self.n_bytes)
         with nogil:
+            # Touched page by page: asking for many at once (MADV_POPULATE_WRITE) holds the lock of
+            # the address space meanwhile, and every library that is being imported waits for it.
             while at < n_bytes and not rl_load(&self._left):
-                rl_pages_touch(self.data + at, min(TOUCHED_AT_ONCE, n_bytes - at))
-                at += TOUCHED_AT_ONCE
+                rl_fetch_add(<int*>(self.data + at), 0)
+                at += PAGE
 
     def leave(self):
         """End :meth:`touch` in another thread."""
