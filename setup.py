@@ -58,7 +58,7 @@ directives = {
 FREE_THREADED = """
     alloc arrays attend automaton bpe byte_level cache coder cow dispatch experts from_utf8 gemm
     hooks intern linear peaks quant rank_file rowwise scan segment sizes specials split status text
-    threads unicode unigram utf8 view vocab wordpiece zeroed
+    threads unicode unigram unigram_seeds utf8 view vocab wordpiece zeroed
 """
 
 # Every floating-point result must be the same on every path, so contraction is never left to the

@@ -94,6 +94,8 @@ _PUBLIC = {
     "stream_text": "rustllm.loaders.text",
     # tokenizers: training
     "BpeTrainer": "rustllm.tokenizers.trainer",
+    "UnigramTrainer": "rustllm.tokenizers.unigram_trainer",
+    "WordPieceTrainer": "rustllm.tokenizers.wordpiece_trainer",
     "Vocabulary": "rustllm.tokenizers.vocabulary",
     "WhitespaceTokenizer": "rustllm.tokenizers.whitespace",
     # tokenizers
@@ -189,8 +191,10 @@ if TYPE_CHECKING:
     from rustllm.tokenizers import list_encoding_names as list_encoding_names
     from rustllm.tokenizers import load_tokenizer as load_tokenizer
     from rustllm.tokenizers.trainer import BpeTrainer as BpeTrainer
+    from rustllm.tokenizers.unigram_trainer import UnigramTrainer as UnigramTrainer
     from rustllm.tokenizers.vocabulary import Vocabulary as Vocabulary
     from rustllm.tokenizers.whitespace import WhitespaceTokenizer as WhitespaceTokenizer
+    from rustllm.tokenizers.wordpiece_trainer import WordPieceTrainer as WordPieceTrainer
     from rustllm.traits import LanguageModel as LanguageModel
     from rustllm.traits import Model as Model
     from rustllm.traits import ModelBuilder as ModelBuilder

@@ -1,10 +1,12 @@
-"""Training a BPE vocabulary: counting, merging, and text without borders."""
+"""Training vocabularies: counting, merging, text without borders, WordPiece, Unigram."""
 
 import random
 from pathlib import Path
 
 from rustllm.tokenizers.pretoken_counting import TextCounts
 from rustllm.tokenizers.trainer import BpeTrainer
+from rustllm.tokenizers.unigram_trainer import UnigramTrainer
+from rustllm.tokenizers.wordpiece_trainer import WordPieceTrainer
 
 
 def _words(n_words: int, seed: int = 0) -> list[str]:
@@ -58,3 +60,18 @@ class TrainWithoutBorders:
 
     def time_train(self, n_letters: int) -> None:
         BpeTrainer(4096).train([self.text])
+
+
+class TrainWords:
+    """WordPiece and Unigram, from a file of text to a tokenizer."""
+
+    params = [["wordpiece", "unigram"]]
+    param_names = ["kind"]
+    setup_cache = TrainFiles.setup_cache
+
+    def time_train(self, path: str, kind: str) -> None:
+        trainer = WordPieceTrainer(8000) if kind == "wordpiece" else UnigramTrainer(8000)
+        trainer.train_files([path])
+
+    def peakmem_train(self, path: str, kind: str) -> None:
+        self.time_train(path, kind)

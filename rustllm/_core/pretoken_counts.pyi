@@ -1,6 +1,8 @@
 from rustllm._core.train import MergeLoop
 
 WHOLE_LINES: int
+SPACE_STRETCHES: int
+WHITESPACE_STRETCHES: int
 
 class PretokenCounts:
     def __len__(self) -> int: ...

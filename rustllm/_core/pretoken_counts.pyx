@@ -32,8 +32,12 @@ cdef enum:
     ENDS_AT_ONCE = 512
     SPAN_LIMIT = 1 << 30       # split_ends counts in 32 bits
     NO_SPLITTER = -1
+    AT_SPACES = -2             # cut before runs of spaces, where nothing can join what is apart
+    AT_WHITESPACE = -3         # the same before runs of spaces, tabs and line ends
 
 WHOLE_LINES = NO_SPLITTER
+SPACE_STRETCHES = AT_SPACES
+WHITESPACE_STRETCHES = AT_WHITESPACE
 
 # Sixteen bytes of ones, then sixteen of zeros: eight bytes from 16 - n on are a mask for n bytes.
 cdef uint8_t[32] MASK_BYTES
@@ -230,6 +234,54 @@ cdef Py_ssize_t invalid_utf8_at(const uint8_t* text, Py_ssize_t n) noexcept nogi
     return -1
 
 
+cdef inline bint is_blank(uint8_t byte, int splitter) noexcept nogil:
+    if byte == c" ":
+        return True
+    return splitter == AT_WHITESPACE and (byte == c"\t" or byte == c"\n" or byte == c"\r")
+
+
+cdef bint is_solid(const uint8_t* text, Py_ssize_t n) noexcept nogil:
+    """Whether the last character of `n` > 0 bytes of text stays what it is.
+
+    That is: no normalizer drops it or makes it blank, so that a blank behind it is the first one.
+    """
+    cdef uint8_t last = text[n - 1]
+    if last < 0x80:
+        return 0x20 < last < 0x7F
+    if n >= 2 and text[n - 2] >= 0xC2:
+        # no C1 controls, no-break space, soft hyphen
+        return text[n - 2] > 0xC2 or (last > 0xA0 and last != 0xAD)
+    if n < 3:
+        return False
+    if text[n - 3] == 0xE2:
+        # of the general punctuation, dashes and quotes, bullets and dots; no block with U+2581
+        if text[n - 2] == 0x80:
+            return 0x90 <= last <= 0xA7 or 0xB0 <= last <= 0xBE
+        return text[n - 2] > 0x81 and text[n - 2] != 0x96
+    if text[n - 3] == 0xE3:
+        return text[n - 2] > 0x80 or last > 0x80
+    if text[n - 3] == 0xE1:
+        # Myanmar, Georgian; Ethiopic; Latin and Greek with accents: no Ogham or Mongolian blanks
+        return text[n - 2] < 0x84 or 0x88 <= text[n - 2] <= 0x8D or text[n - 2] >= 0xB8
+    # no variation selectors, byte order marks, or characters of four bytes
+    return 0xE4 <= text[n - 3] <= 0xED or (text[n - 3] == 0xE0 and text[n - 2] >= 0xA4)
+
+
+cdef Py_ssize_t stretch_end(
+    int splitter, const uint8_t* text, Py_ssize_t at, Py_ssize_t n
+) noexcept nogil:
+    """End of the stretch that starts at `at` < `n`: blanks, and what is behind them."""
+    cdef Py_ssize_t start = at
+    while True:
+        while at < n and is_blank(text[at], splitter):
+            at += 1
+        while at < n and not is_blank(text[at], splitter):
+            at += 1
+        if at == n or is_solid(text + start, at - start):
+            break
+    return at
+
+
 @cython.final
 cdef class PretokenCounts:
     """How often each distinct pretoken occurs.
@@ -398,7 +450,8 @@ cdef class CountingThread:
     shared : PretokenCounts
         Where the counts end up.
     splitter : int
-        A `rustllm._core.split.Pattern`, or `WHOLE_LINES`.
+        A `rustllm._core.split.Pattern`, or `WHOLE_LINES`, `SPACE_STRETCHES`,
+        `WHITESPACE_STRETCHES`.
     """
 
     def __cinit__(self, PretokenCounts shared, int splitter, uint64_t first_shard=0):
@@ -436,18 +489,24 @@ cdef class CountingThread:
 
     cdef int count_text(self, const uint8_t* text, Py_ssize_t n, bint by_line) noexcept nogil:
         cdef Py_ssize_t at = 0
-        cdef Py_ssize_t end, cut
+        cdef Py_ssize_t end = 0
+        cdef Py_ssize_t cut
         cdef const uint8_t* found
         cdef int code = OK
         while at < n:
-            end = n
-            if by_line:
-                found = <const uint8_t*>memchr(text + at, c"\n", n - at)
+            if at == end:
+                end = n
+                found = NULL
+                if by_line:
+                    found = <const uint8_t*>memchr(text + at, c"\n", n - at)
                 if found != NULL:
                     end = found - text + 1
-            if self.splitter == NO_SPLITTER:
-                code = add_pretoken(&self.table, text + at, end - at, at + 16 <= n, 1)
-                at = end
+            if self.splitter <= NO_SPLITTER:
+                cut = end
+                if self.splitter < NO_SPLITTER:
+                    cut = stretch_end(self.splitter, text, at, end)
+                code = add_pretoken(&self.table, text + at, cut - at, at + 16 <= n, 1)
+                at = cut
                 if code == OK and self.table.n_used > THREAD_LIMIT:
                     code = self.shared.take_all(&self.table, self.first_shard)
             else:

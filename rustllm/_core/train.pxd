@@ -26,9 +26,11 @@ cdef struct PairCount:
     int64_t count
 
 
+# Where a token's spelling lies, its bytes, and the cells it takes in the words.
 cdef struct Token:
     uint64_t start
     uint32_t length
+    uint32_t width
 
 
 @cython.final
@@ -48,6 +50,10 @@ cdef class MergeLoop:
     cdef uint32_t* token_slots
     cdef uint64_t token_slots_mask
     cdef uint32_t n_strings
+    # what the right half of a merge loses when the spelling of the whole is made
+    cdef bytes prefix
+    cdef const uint8_t* prefix_bytes
+    cdef uint64_t n_prefix
     # pair -> count
     cdef PairCount* pairs
     cdef uint64_t pairs_mask, n_pairs

@@ -7,8 +7,17 @@ class MergeLoop:
         strings: dict[bytes, int],
         n_ids: int,
         max_token_length: int | None = None,
+        prefix: bytes = b"",
+        by_character: bool = False,
     ) -> None: ...
     def add_words(self, words: list[bytes], counts: list[int], byte_ids: list[int]) -> None: ...
+    def add_characters(
+        self,
+        words: list[str],
+        counts: list[int],
+        first_ids: dict[str, int],
+        other_ids: dict[str, int],
+    ) -> None: ...
     def run(
         self,
         vocab_size: int,

@@ -25,7 +25,7 @@ from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from rustllm._core.status cimport LIMIT_REACHED, NO_MEMORY, OK, check
+from rustllm._core.status cimport BAD_ARGUMENT, LIMIT_REACHED, NO_MEMORY, OK, check
 
 cdef extern from *:
     """
@@ -47,8 +47,22 @@ cdef extern from *:
 
 cdef enum:
     HEAP_ARITY = 4
+    SQUARE_IDS = 1024          # a square of their pairs takes 16 MB
     MERGES_PER_CHECK = 1024
     PLACES_PER_CHECK = 1 << 20
+
+cdef struct InitialPairs:
+    uint32_t* rank_of          # place of each id that occurs among those that do
+    uint32_t* id_of
+    uint32_t n_ids
+    Neighbour* cells
+    uint64_t n_cells
+    uint64_t room
+    # beyond SQUARE_IDS ids: the pair of each cell, and the cell of each pair
+    uint64_t* pairs
+    uint64_t pairs_room
+    PairCount* places
+    uint64_t pairs_mask
 
 cdef uint32_t SEPARATOR = UINT32_MAX
 cdef uint32_t DEAD = UINT32_MAX - 1
@@ -198,6 +212,71 @@ cdef void heapify(Candidate* heap, uint64_t n) noexcept nogil:
         sift_down(heap, n, i, heap[i])
 
 
+# ---- pairs of the words as they are given: a square table, or a hash table for large alphabets --
+
+cdef int number_ids(
+    InitialPairs* found, const uint32_t* symbols, uint64_t n_symbols, uint32_t n_tokens
+) noexcept nogil:
+    """Number the ids that occur densely and make the table."""
+    cdef uint64_t at
+    cdef uint32_t a
+    found.rank_of = <uint32_t*>malloc(n_tokens * sizeof(uint32_t) + 1)
+    found.id_of = <uint32_t*>malloc(n_tokens * sizeof(uint32_t) + 1)
+    if found.rank_of == NULL or found.id_of == NULL:
+        return NO_MEMORY
+    memset(found.rank_of, 0xFF, n_tokens * sizeof(uint32_t))
+    for at in range(n_symbols):
+        a = symbols[at]
+        if a != SEPARATOR and found.rank_of[a] == UINT32_MAX:
+            found.rank_of[a] = found.n_ids
+            found.id_of[found.n_ids] = a
+            found.n_ids += 1
+    if found.n_ids <= SQUARE_IDS:
+        found.n_cells = <uint64_t>found.n_ids * found.n_ids
+        found.cells = <Neighbour*>calloc(found.n_cells + 1, sizeof(Neighbour))
+        return OK if found.cells != NULL else NO_MEMORY
+    found.pairs_mask = 4095
+    found.places = new_pair_table(4096)
+    return OK if found.places != NULL else NO_MEMORY
+
+
+cdef int add_initial_pair(
+    InitialPairs* found, uint32_t a, uint32_t b, uint64_t* cell
+) noexcept nogil:
+    """Cell of the pair `a`, `b`, made if it is new."""
+    cdef uint64_t slot, pair
+    cdef int code
+    if found.n_ids <= SQUARE_IDS:
+        cell[0] = <uint64_t>found.rank_of[a] * found.n_ids + found.rank_of[b]
+        return OK
+    pair = pair_of(a, b)
+    slot = find_pair(found.places, found.pairs_mask, pair)
+    if found.places[slot].pair == pair:
+        cell[0] = <uint64_t>found.places[slot].count
+        return OK
+    code = grow(<void**>&found.cells, &found.room, found.n_cells + 1, sizeof(Neighbour))
+    if code == OK:
+        code = grow(<void**>&found.pairs, &found.pairs_room, found.n_cells + 1, sizeof(uint64_t))
+    if code == OK and 3 * (found.n_cells + 1) > 2 * found.pairs_mask:
+        code = double_pair_table(&found.places, &found.pairs_mask)
+        slot = find_pair(found.places, found.pairs_mask, pair)
+    if code < 0:
+        return code
+    cell[0] = found.n_cells
+    memset(&found.cells[found.n_cells], 0, sizeof(Neighbour))
+    found.pairs[found.n_cells] = pair
+    found.places[slot].pair = pair
+    found.places[slot].count = <int64_t>found.n_cells
+    found.n_cells += 1
+    return OK
+
+
+cdef uint64_t initial_pair(const InitialPairs* found, uint64_t cell) noexcept nogil:
+    if found.n_ids > SQUARE_IDS:
+        return found.pairs[cell]
+    return pair_of(found.id_of[cell // found.n_ids], found.id_of[cell % found.n_ids])
+
+
 @cython.final
 cdef class MergeLoop:
     """The state of one training run over words that are already counted.
@@ -213,18 +292,29 @@ cdef class MergeLoop:
         The id that the first new token gets.
     max_token_length : int or None
         Pairs that spell this many bytes or more are not candidates.
+    prefix : bytes
+        What tokens that continue a word start with, and lose when they are joined to what is
+        before them.
+    by_character : bool
+        Words are given as characters, with `add_characters`, and `byte_ids` is of no use.
 
     Notes
     -----
     Not thread-safe: one thread owns it.
     """
 
-    def __cinit__(self, list byte_ids, dict strings, uint32_t n_ids, max_token_length=None):
+    def __cinit__(
+        self, list byte_ids, dict strings, uint32_t n_ids, max_token_length=None,
+        bytes prefix=b"", bint by_character=False,
+    ):
         cdef uint32_t token_id
         cdef bytes spelling
-        if len(byte_ids) != 256:
+        if len(byte_ids) != 256 and not by_character:
             raise ValueError("byte_ids needs 256 ids")
         self.max_token_length = <uint64_t>-1 if max_token_length is None else max_token_length
+        self.prefix = prefix
+        self.prefix_bytes = <const uint8_t*>prefix
+        self.n_prefix = len(prefix)
         self.token_slots_mask = 1023
         self.token_slots = <uint32_t*>malloc(1024 * sizeof(uint32_t))
         self.pairs_mask = 4095
@@ -243,6 +333,9 @@ cdef class MergeLoop:
             check(
                 self._set_string(token_id, <const uint8_t*>spelling, len(spelling)), "token table"
             )
+            if by_character:
+                text = spelling.removeprefix(prefix).decode("utf-8")
+                self.tokens[token_id].width = <uint32_t>len(text)
 
     def __dealloc__(self):
         free(self.symbols)
@@ -349,6 +442,7 @@ cdef class MergeLoop:
         i = self._find_string(self.token_bytes + self.n_token_bytes, n)
         self.tokens[token_id].start = self.n_token_bytes
         self.tokens[token_id].length = <uint32_t>n
+        self.tokens[token_id].width = <uint32_t>n
         self.token_slots[i] = token_id
         self.n_token_bytes += n
         self.n_strings += 1
@@ -459,39 +553,20 @@ cdef class MergeLoop:
         return self.repeated[find_pair(self.repeated, self.repeated_mask, pair)].pair == pair
 
     cdef int _queue_initial_pairs(self) noexcept nogil:
-        """Count all pairs of bytes and queue them with their places."""
-        cdef uint64_t at, total
-        cdef uint64_t n_distinct = 0
-        cdef uint32_t a, b, rank_a
-        cdef uint32_t n_ids = 0
-        cdef int64_t count = 0
-        cdef int code = OK
+        """Count all pairs and queue them with their places."""
+        cdef InitialPairs found
+        cdef uint64_t at, cell_at, total
         cdef uint64_t word = 0
-        cdef uint32_t* rank_of = NULL
-        cdef uint32_t* id_of = NULL
+        cdef uint32_t a, b
+        cdef int64_t count = 0
         cdef Neighbour* cell = NULL
-        cdef Neighbour* table = NULL
-        # Only single-byte tokens occur yet: number them densely for a square table.
-        rank_of = <uint32_t*>malloc(self.n_tokens * sizeof(uint32_t) + 1)
-        id_of = <uint32_t*>malloc(257 * sizeof(uint32_t))
-        if rank_of == NULL or id_of == NULL:
-            free(rank_of)
-            free(id_of)
-            return NO_MEMORY
-        memset(rank_of, 0xFF, self.n_tokens * sizeof(uint32_t))
-        for at in range(self.n_symbols):
-            a = self.symbols[at]
-            if a != SEPARATOR and rank_of[a] == UINT32_MAX:
-                rank_of[a] = n_ids
-                id_of[n_ids] = a
-                n_ids += 1
-        table = <Neighbour*>calloc(<uint64_t>n_ids * n_ids + 1, sizeof(Neighbour))
-        if table == NULL:
-            free(rank_of)
-            free(id_of)
-            return NO_MEMORY
+        cdef int code
+        memset(&found, 0, sizeof(InitialPairs))
+        code = number_ids(&found, self.symbols, self.n_symbols, self.n_tokens)
         a = SEPARATOR
         for at in range(1, self.n_symbols):
+            if code < 0:
+                break
             b = self.symbols[at]
             if a == SEPARATOR:
                 count = self.word_counts[word]
@@ -499,25 +574,32 @@ cdef class MergeLoop:
                 if b == SEPARATOR:
                     continue
             elif b != SEPARATOR:
-                cell = &table[<uint64_t>rank_of[a] * n_ids + rank_of[b]]
-                cell.weight += count
-                cell.n_postings += 1
+                code = add_initial_pair(&found, a, b, &cell_at)
+                if code == OK:
+                    found.cells[cell_at].weight += count
+                    found.cells[cell_at].n_postings += 1
             a = b
         total = 0
-        for at in range(<uint64_t>n_ids * n_ids):
-            n_distinct += table[at].n_postings > 0
-            table[at].cursor = <uint32_t>total
-            if table[at].n_postings > 1:
-                total += table[at].n_postings
-        code = grow(<void**>&self.postings, &self.postings_capacity, total + 1, sizeof(uint32_t))
+        for at in range(found.n_cells):
+            cell = &found.cells[at]
+            cell.cursor = <uint32_t>total
+            if cell.n_postings > 1:
+                total += cell.n_postings
         if code == OK:
-            code = grow(<void**>&self.heap, &self.heap_capacity, n_distinct, sizeof(Candidate))
+            code = grow(
+                <void**>&self.postings, &self.postings_capacity, total + 1, sizeof(uint32_t)
+            )
+        if code == OK:
+            code = grow(
+                <void**>&self.heap, &self.heap_capacity, found.n_cells, sizeof(Candidate)
+            )
         if code == OK:
             a = SEPARATOR
             for at in range(1, self.n_symbols):
                 b = self.symbols[at]
                 if a != SEPARATOR and b != SEPARATOR:
-                    cell = &table[<uint64_t>rank_of[a] * n_ids + rank_of[b]]
+                    code = add_initial_pair(&found, a, b, &cell_at)
+                    cell = &found.cells[cell_at]
                     if cell.n_postings > 1:
                         self.postings[cell.cursor] = <uint32_t>(at - 1)
                         cell.cursor += 1
@@ -527,28 +609,27 @@ cdef class MergeLoop:
             self.n_postings = total
             self.live_postings = total
             self.n_heap = 0
-            for rank_a in range(n_ids):
-                for b in range(n_ids):
-                    cell = &table[<uint64_t>rank_a * n_ids + b]
-                    if cell.n_postings == 0 or cell.weight <= 0:
-                        continue
-                    self.heap[self.n_heap].count = cell.weight
-                    self.heap[self.n_heap].pair = pair_of(id_of[rank_a], id_of[b])
-                    self.heap[self.n_heap].n_postings = cell.n_postings
-                    self.heap[self.n_heap].round = 0
-                    self.heap[self.n_heap].at = (
-                        cell.cursor - cell.n_postings if cell.n_postings > 1 else cell.cursor
-                    )
-                    code = self._add_to_pair(self.heap[self.n_heap].pair, cell.weight, &count)
-                    if code < 0:
-                        break
-                    self.n_heap += 1
+            for at in range(found.n_cells):
+                cell = &found.cells[at]
+                if cell.n_postings == 0 or cell.weight <= 0:
+                    continue
+                self.heap[self.n_heap].count = cell.weight
+                self.heap[self.n_heap].pair = initial_pair(&found, at)
+                self.heap[self.n_heap].n_postings = cell.n_postings
+                self.heap[self.n_heap].round = 0
+                self.heap[self.n_heap].at = (
+                    cell.cursor - cell.n_postings if cell.n_postings > 1 else cell.cursor
+                )
+                code = self._add_to_pair(self.heap[self.n_heap].pair, cell.weight, &count)
                 if code < 0:
                     break
+                self.n_heap += 1
             heapify(self.heap, self.n_heap)
-        free(table)
-        free(rank_of)
-        free(id_of)
+        free(found.rank_of)
+        free(found.id_of)
+        free(found.cells)
+        free(found.pairs)
+        free(found.places)
         return code
 
     cdef int _compact_postings(self) noexcept nogil:
@@ -583,10 +664,10 @@ cdef class MergeLoop:
         cdef int64_t count
         if self.symbols[at] != a:
             return OK
-        second = at + self.tokens[a].length
+        second = at + self.tokens[a].width
         if self.symbols[second] != b:
             return OK
-        after = second + self.tokens[b].length
+        after = second + self.tokens[b].width
         count = self._count_at(at)
         x = self.symbols[at - 1]
         y = self.symbols[after]
@@ -595,7 +676,7 @@ cdef class MergeLoop:
                 self.touched_left[self.n_touched_left] = x
                 self.n_touched_left += 1
             self.records_left[self.n_records_left] = pair_of(
-                x, <uint32_t>(at - self.tokens[x].length)
+                x, <uint32_t>(at - self.tokens[x].width)
             )
             self.n_records_left += 1
         if y != SEPARATOR:
@@ -646,7 +727,7 @@ cdef class MergeLoop:
             if code < 0:
                 return code
             self._replace_at(cell, a, b, merged)
-            cell += self.tokens[self.symbols[cell]].length
+            cell += self.tokens[self.symbols[cell]].width
         end[0] = cell
         return OK
 
@@ -903,10 +984,20 @@ cdef class MergeLoop:
         self, uint32_t a, uint32_t b, uint32_t* merged, bint* reused
     ) noexcept nogil:
         """Id of the token that `a` and `b` spell together, made if it is new."""
-        cdef uint64_t length = <uint64_t>self.tokens[a].length + self.tokens[b].length
-        cdef uint64_t slot
+        cdef uint64_t skipped = 0
+        cdef uint64_t length, slot
+        cdef uint32_t width = self.tokens[a].width + self.tokens[b].width
         cdef uint8_t* spelling
         cdef int code
+        if (
+            self.n_prefix > 0
+            and self.tokens[b].length >= self.n_prefix
+            and memcmp(
+                self.token_bytes + self.tokens[b].start, self.prefix_bytes, self.n_prefix
+            ) == 0
+        ):
+            skipped = self.n_prefix
+        length = <uint64_t>self.tokens[a].length + self.tokens[b].length - skipped
         if length > UINT32_MAX:
             return LIMIT_REACHED
         code = grow(
@@ -919,19 +1010,21 @@ cdef class MergeLoop:
         memcpy(spelling, self.token_bytes + self.tokens[a].start, self.tokens[a].length)
         memcpy(
             spelling + self.tokens[a].length,
-            self.token_bytes + self.tokens[b].start, self.tokens[b].length,
+            self.token_bytes + self.tokens[b].start + skipped, self.tokens[b].length - skipped,
         )
         slot = self._find_string(spelling, length)
         reused[0] = self.token_slots[slot] != UINT32_MAX
         if reused[0]:
             merged[0] = self.token_slots[slot]
-            return OK
+            # a spelling that means two things: the caller keeps prefixes out of words
+            return OK if self.tokens[merged[0]].width == width else BAD_ARGUMENT
         merged[0] = self.n_tokens
         code = self._reserve_tokens(<uint64_t>self.n_tokens + 1)
         if code < 0:
             return code
         code = self._set_string(self.n_tokens, spelling, length)
         if code == OK:
+            self.tokens[self.n_tokens].width = width
             self.n_tokens += 1
         return code
 
@@ -952,6 +1045,46 @@ cdef class MergeLoop:
             word = words[i]
             if len(word) > 1:
                 self.add_word(<const uint8_t*>word, len(word), counts[i], ids)
+
+    def add_characters(self, list words, list counts, dict first_ids, dict other_ids):
+        """Take the distinct `words` (str) with their `counts`, once, a cell for each character.
+
+        Parameters
+        ----------
+        first_ids, other_ids : dict of str to int
+            Ids of the characters that start a word and that continue one; words lose a character
+            that is not there.
+        """
+        cdef uint64_t n_characters = 0
+        cdef uint64_t at, start
+        cdef Py_ssize_t i
+        cdef uint32_t token_id
+        cdef str word
+        for ids in (first_ids, other_ids):
+            for token_id in ids.values():
+                if token_id >= self.n_tokens:
+                    raise ValueError("the id of a character is not below n_ids")
+                self.tokens[token_id].width = 1
+        for word in words:
+            n_characters += len(word)
+        self.allocate_words(n_characters, len(words))
+        for i in range(len(words)):
+            word = words[i]
+            start = at = self.n_symbols
+            ids = first_ids
+            for char in word:
+                found = ids.get(char)
+                ids = other_ids
+                if found is not None:
+                    self.symbols[at] = found
+                    at += 1
+            if at - start < 2:
+                continue
+            self.word_bits[start >> 6] |= <uint64_t>1 << (start & 63)
+            self.symbols[at] = SEPARATOR
+            self.n_symbols = at + 1
+            self.word_counts[self.n_words] = counts[i]
+            self.n_words += 1
 
     def run(self, uint64_t vocab_size, int64_t min_frequency=0, progress=None):
         """Merge until the vocabulary has `vocab_size` tokens or no pair is left.

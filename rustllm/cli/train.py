@@ -1,8 +1,8 @@
 """Learn a vocabulary from files of UTF-8 text.
 
-Byte-level BPE by default, with the merges that Hugging Face's tokenizers finds. Counting can be
-interrupted and goes on where --checkpoint got to; counts of several machines are added up with
---counts. The result does not depend on the number of threads.
+Byte-level BPE by default, with the merges that Hugging Face's tokenizers finds; WordPiece and
+Unigram with --kind. Counting can be interrupted and goes on where --checkpoint got to; counts of
+several machines are added up with --counts. The result does not depend on the number of threads.
 
 examples:
   rustllm train --vocab-size 32000 -o tokenizer.json corpus/*.txt
@@ -10,6 +10,7 @@ examples:
   rustllm train --count-only --checkpoint part1.counts part1/*.txt
   rustllm train --vocab-size 32000 --counts part1.counts --counts part2.counts -o v.gguf
   rustllm train --kind wordpiece --vocab-size 30000 -o bert.json corpus.txt
+  rustllm train --kind unigram --vocab-size 8000 --special "<s>" -o pieces.json corpus.txt
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rustllm.errors import ArgumentError
 
 __all__ = ["add_arguments", "run"]
 
-KINDS = ("bpe", "wordpiece")
+KINDS = ("bpe", "wordpiece", "unigram")
 _BERT_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -49,12 +50,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="TOKEN",
         help="a special token; repeatable, they get the first ids",
     )
-    parser.add_argument("--min-frequency", type=whole(0), default=0, metavar="N")
     parser.add_argument(
-        "--max-token-length", type=whole(1), metavar="N", help="bytes that no token reaches"
+        "--min-frequency", type=whole(0), default=0, metavar="N", help="bpe and wordpiece only"
+    )
+    parser.add_argument(
+        "--max-token-length",
+        type=whole(1),
+        metavar="N",
+        help="bytes that no token reaches, bpe only",
     )
     parser.add_argument("--threads", type=whole(1), metavar="N", help="default: all cores")
-    counts = parser.add_argument_group("counts (bpe only)")
+    pieces = parser.add_argument_group("unigram only")
+    pieces.add_argument(
+        "--max-piece-length", type=whole(1), default=16, metavar="N", help="(default: %(default)s)"
+    )
+    pieces.add_argument(
+        "--unk-token", default="<unk>", metavar="TOKEN", help="(default: %(default)s)"
+    )
+    counts = parser.add_argument_group("counts")
     counts.add_argument(
         "--checkpoint",
         metavar="PATH",
@@ -78,20 +91,20 @@ def run(args: Namespace) -> int:
         raise ArgumentError("--output and --vocab-size are needed")
     if not args.files and not args.counts:
         raise ArgumentError("nothing to learn from", hint="name files, or --counts")
-    if args.kind != "bpe" and (args.checkpoint or args.counts):
-        raise ArgumentError(f"counts are kept for bpe only, not for {args.kind}")
+    if args.kind == "unigram" and args.min_frequency:
+        raise ArgumentError("--min-frequency is for bpe and wordpiece, whose pairs it counts")
     format = args.format
     if format is None and not args.count_only:
         from rustllm.tokenizers.conversion import format_of_path
 
         format = format_of_path(str(args.output))  # complain now, not after hours
     with output.progress() as bar:
-        found = _bpe(args, bar) if args.kind == "bpe" else _wordpiece(args, bar)
+        found = _train(args, bar)
     if args.count_only:
         if output.json:
             output.document("train", counts=args.checkpoint, distinct=len(found))
         else:
-            output.line(f"{args.checkpoint}: {len(found):,} distinct pretokens")
+            output.line(f"{args.checkpoint}: {len(found):,} distinct stretches of text")
         return 0
     _save(found, str(args.output), format)
     if output.json:
@@ -115,24 +128,50 @@ def _save(found: Any, path: str, format: Any) -> None:
 
 def _progress(bar: Any) -> Any:
     def report(stage: str, done: int, total: int) -> None:
-        bar(stage, done, total, unit="MB" if stage == "count" else "tokens")
+        units = {"count": "MB", "words": "stretches", "pieces": "pieces"}
+        bar(stage, done, total, unit=units.get(stage, "tokens"))
 
     return report
 
 
-def _bpe(args: Namespace, bar: Any) -> Any:
-    from rustllm.tokenizers.pretoken_counting import TextCounts
-    from rustllm.tokenizers.trainer import BpeTrainer
+def _trainer(args: Namespace, progress: Any) -> Any:
+    size = args.vocab_size or 1
+    if args.kind == "bpe":
+        from rustllm.tokenizers.trainer import BpeTrainer
 
-    trainer = BpeTrainer(
-        args.vocab_size or 1,
-        args.pattern,
+        return BpeTrainer(
+            size,
+            args.pattern,
+            args.special,
+            args.min_frequency,
+            args.threads,
+            max_token_length=args.max_token_length,
+            progress=progress,
+        )
+    if args.kind == "wordpiece":
+        from rustllm.tokenizers.wordpiece_trainer import WordPieceTrainer
+
+        special = args.special or _BERT_SPECIAL
+        return WordPieceTrainer(
+            size, special, args.min_frequency, num_threads=args.threads, progress=progress
+        )
+    from rustllm.tokenizers.unigram_trainer import UnigramTrainer
+
+    return UnigramTrainer(
+        size,
         args.special,
-        args.min_frequency,
-        args.threads,
-        max_token_length=args.max_token_length,
-        progress=_progress(bar),
+        unk_token=args.unk_token,
+        max_piece_length=args.max_piece_length,
+        num_threads=args.threads,
+        progress=progress,
     )
+
+
+def _train(args: Namespace, bar: Any) -> Any:
+    """The counts if nothing but them is asked for, and the tokenizer otherwise."""
+    from rustllm.tokenizers.pretoken_counting import TextCounts
+
+    trainer = _trainer(args, _progress(bar))
     counts = trainer.count_files(args.files, args.checkpoint)
     for path in args.counts:
         counts.merge(TextCounts.load(path))
@@ -141,13 +180,3 @@ def _bpe(args: Namespace, bar: Any) -> Any:
             counts.save(args.checkpoint)
         return counts
     return trainer.train_counts(counts)
-
-
-def _wordpiece(args: Namespace, bar: Any) -> Any:
-    from rustllm.tokenizers.wordpiece_trainer import WordPieceTrainer
-
-    special = args.special or _BERT_SPECIAL
-    trainer = WordPieceTrainer(
-        args.vocab_size, special, args.min_frequency, progress=_progress(bar)
-    )
-    return trainer.train_files(args.files)

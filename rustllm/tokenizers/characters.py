@@ -1,6 +1,7 @@
 """Classes of characters as the regular expressions and Rust methods behind ``tokenizers`` see them.
 
-From this package's own Unicode tables, not the interpreter's, whose version changes.
+From this package's own Unicode tables, not the interpreter's, whose version changes, and from
+`older_categories` where the reference's are of another age.
 """
 
 from __future__ import annotations
@@ -8,6 +9,16 @@ from __future__ import annotations
 from functools import lru_cache
 
 from rustllm._core.unicode import CharClass, category, char_class
+from rustllm.tokenizers.older_categories import (
+    MARKS_ONCE,
+    MARKS_SINCE,
+    NONSPACING_ONCE,
+    NONSPACING_SINCE,
+    NUMERIC_LATER,
+    OTHERS_SINCE,
+    PUNCTUATION_ONCE,
+    PUNCTUATION_SINCE,
+)
 
 __all__ = [
     "is_chinese",
@@ -54,7 +65,7 @@ def is_word(char: str) -> bool:
 @lru_cache(1 << 14)
 def is_numeric(char: str) -> bool:
     """Any kind of number."""
-    return category(char)[0] == "N"
+    return category(char)[0] == "N" or char in NUMERIC_LATER
 
 
 @lru_cache(1 << 14)
@@ -63,25 +74,33 @@ def is_punctuation(char: str) -> bool:
     code = ord(char)
     if code < 0x80:
         return 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126
-    return category(char)[0] == "P"
+    if category(char)[0] == "P":
+        return char not in PUNCTUATION_SINCE
+    return char in PUNCTUATION_ONCE
 
 
 @lru_cache(1 << 14)
 def is_control(char: str) -> bool:
-    """What BERT's cleaning takes away."""
-    return char not in "\t\n\r" and category(char) in ("Cc", "Cf", "Cn", "Co")
+    """What BERT's cleaning takes away; what is not assigned stays."""
+    if char in "\t\n\r" or category(char) not in ("Cc", "Cf", "Co"):
+        return False
+    return char not in OTHERS_SINCE
 
 
 @lru_cache(1 << 14)
 def is_mark(char: str) -> bool:
     """Any combining mark."""
-    return category(char)[0] == "M"
+    if category(char)[0] == "M":
+        return char not in MARKS_SINCE
+    return char in MARKS_ONCE
 
 
 @lru_cache(1 << 14)
 def is_nonspacing_mark(char: str) -> bool:
     """A combining mark without a width of its own."""
-    return category(char) == "Mn"
+    if category(char) == "Mn":
+        return char not in NONSPACING_SINCE
+    return char in NONSPACING_ONCE
 
 
 def is_chinese(char: str) -> bool:

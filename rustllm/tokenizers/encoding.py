@@ -135,14 +135,35 @@ class Encoding(BpeTokenizer):
         expression: str | None = parts.get("expression")
         return expression or EXPRESSIONS[NAMES[parts["pattern"]]][0]
 
-    def save(self, path: PathLikeStr) -> None:
-        """Write the ranks to `path` as tiktoken's files hold them.
+    def save(self, path: PathLikeStr, format: str | None = None) -> None:
+        """Write the vocabulary.
 
-        Such a file has neither special tokens nor a pattern: `get_encoding` with `vocab=` adds
-        those of a name.
+        Parameters
+        ----------
+        path : path
+        format : {"tiktoken", "tokenizer.json", "tekken", "vocab-merges", "gguf"}, optional
+            By default the one that the name says, and tiktoken's ranks if it says nothing. Ranks
+            have neither special tokens nor a pattern: `get_encoding` with `vocab=` adds those of a
+            name.
+
+        Raises
+        ------
+        UnsupportedError
+            The format cannot hold this vocabulary with the same ids for every text.
+        ArgumentError
+            There is no such format.
         """
         from rustllm.loaders.atomic import atomic_writer
+        from rustllm.tokenizers.conversion import format_of_path, save_tokenizer
         from rustllm.tokenizers.tiktoken_format import write_ranks
 
+        if format is None:
+            try:
+                format = format_of_path(path)
+            except ArgumentError:
+                format = "tiktoken"
+        if format != "tiktoken":
+            save_tokenizer(self, path, format)
+            return
         with atomic_writer(path) as out:
             out.write(write_ranks(self._mergeable_ranks))

@@ -18,12 +18,16 @@ from rustllm.tokenizers.characters import (
 )
 from rustllm.tokenizers.components import Fields, build_component
 from rustllm.tokenizers.normal_forms import Form, is_normal, is_starter, normal_form
+from rustllm.tokenizers.older_categories import LOWER
 from rustllm.tokenizers.patterns import pattern_finder
 from rustllm.tokenizers.traced_text import TracedText
 
 __all__ = ["Normalizer", "bert_normalizer", "build_normalizer"]
 
 Normalizer = Callable[[TracedText], None]
+
+# Capitals that interpreters may not know yet.
+_LATER_UPPER = frozenset(map(chr, LOWER))
 
 
 def build_normalizer(value: Any) -> Normalizer | None:
@@ -97,13 +101,15 @@ def _form(form: Form) -> Callable[[Fields], Normalizer]:
 
 def lower_character(char: str) -> str:
     """Lower case of one character, without regard to what stands around it."""
-    return char.lower()
+    return LOWER.get(ord(char)) or char.lower()
 
 
 def lowercase(text: TracedText) -> None:
     """Lower case, character by character."""
     if text.spans is None and "Σ" not in text.text:
         text.text = text.text.lower()
+        if not text.text.isascii() and not _LATER_UPPER.isdisjoint(text.text):
+            text.text = text.text.translate(LOWER)
     else:
         text.map_characters(lower_character)
 

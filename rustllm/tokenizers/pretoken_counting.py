@@ -24,10 +24,15 @@ from rustllm.errors import (
     MissingDependencyError,
 )
 
-__all__ = ["Progress", "TextCounts"]
+__all__ = ["STRETCHES", "Progress", "TextCounts"]
 
 Progress = Callable[[str, int, int], object]
 
+# Patterns that no tokenizer has: where words end for certain, whatever cuts them further.
+STRETCHES = {
+    "<spaces>": _core.SPACE_STRETCHES,
+    "<whitespace>": _core.WHITESPACE_STRETCHES,
+}
 _BLOCK = 1 << 16
 _MOST_CHUNK = 16 * _BLOCK
 _STRINGS_AT_ONCE = 1024
@@ -72,7 +77,9 @@ class TextCounts:
         self.counts = _core.PretokenCounts()
         self._splitter = _core.WHOLE_LINES
         self._expression: Any = None
-        if pattern is not None:
+        if pattern in STRETCHES:
+            self._splitter = STRETCHES[pattern]
+        elif pattern is not None:
             named = pattern_name(pattern)
             if named is not None:
                 self._splitter = _split.pattern_id(named)
@@ -196,7 +203,7 @@ class TextCounts:
             return stretch
 
         def count(thread: _core.CountingThread, stretch: tuple[str, int, int, int]) -> None:
-            data, at = _read_stretch(*stretch, self._splitter != _core.WHOLE_LINES)
+            data, at = _read_stretch(*stretch, self._splitter >= 0)
             if self._expression is None:
                 bad = thread.count_bytes(data)
             else:

@@ -195,11 +195,27 @@ def _delimiter(fields: Fields) -> PreTokenizer:
     return _cutter(_characters(delimiter.__eq__), "Removed")
 
 
+def _fixed_length(fields: Fields) -> PreTokenizer:
+    length: int = fields.take("length", int)
+    if length < 1:
+        raise FileFormatError(f"FixedLength: length {length}", key="length")
+
+    def cut(pieces: list[TracedText]) -> list[TracedText]:
+        return [
+            piece.slice(start, min(start + length, len(piece.text)))
+            for piece in pieces
+            for start in range(0, len(piece.text), length)
+        ]
+
+    return cut
+
+
 _BUILDERS: dict[str, Callable[[Fields], PreTokenizer]] = {
     "BertPreTokenizer": _bert,
     "ByteLevel": _byte_level,
     "CharDelimiterSplit": _delimiter,
     "Digits": _digits,
+    "FixedLength": _fixed_length,
     "Metaspace": _metaspace,
     "Punctuation": _punctuation,
     "Sequence": _sequence,

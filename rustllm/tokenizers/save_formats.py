@@ -180,13 +180,45 @@ def save_vocab_merges(bpe: ByteBpe, folder: Path) -> None:
     write_whole(folder / "merges.txt", ("#version: 0.2\n" + "".join(lines)).encode())
 
 
+def _merges_alone_do(bpe: ByteBpe) -> bool:
+    """Whether merging gives every pretoken that is a token, so that none has to be kept whole."""
+    import numpy as np
+
+    from rustllm._core.encoder import Encoder
+
+    if bpe.ranks is None or bpe.pattern not in EXPRESSIONS:
+        return False
+    ends = np.zeros(len(bpe.tokens) + 1, np.uint32)
+    np.cumsum([len(token) for token in bpe.tokens], out=ends[1:])
+    encoder = Encoder(
+        b"".join(bpe.tokens),
+        ends,
+        order=np.array(bpe.ranks, np.uint32),
+        pattern=pattern_id(bpe.pattern),
+    )
+    # what is no text is no pretoken of a text, and what is cut is no pretoken
+    texts = [text for text in map(_text_or_none, bpe.ordinary) if text is not None]
+    counts = np.asarray(encoder.count_batch(texts)).tolist()
+    return not any(n > 1 and _is_pretoken_text(bpe, text) for n, text in zip(counts, texts))
+
+
+def _is_pretoken_text(bpe: ByteBpe, text: str) -> bool:
+    assert bpe.pattern is not None
+    return len(pretoken_ends(pattern_id(bpe.pattern), text.encode())) == 1
+
+
 def save_gguf(bpe: ByteBpe, path: Path) -> None:
     """Write a GGUF file with no tensors, only the vocabulary."""
     from rustllm.loaders.gguf_writer import Typed, write_gguf
     from rustllm.tokenizers.gguf import PATTERNS
     from rustllm.tokenizers.sentencepiece_model import CONTROL, NORMAL, UNUSED, USER_DEFINED
 
-    pre = next((n for n, what in PATTERNS.items() if what == (bpe.pattern, bpe.whole)), None)
+    names: dict[tuple[str | None, bool], str] = {}
+    for name, what in PATTERNS.items():
+        names.setdefault(what, name)
+    pre = names.get((bpe.pattern, bpe.whole))
+    if pre is None and bpe.whole and (bpe.pattern, False) in names and _merges_alone_do(bpe):
+        pre = names[bpe.pattern, False]
     if pre is None:
         kept = "kept whole" if bpe.whole else "merged"
         _refuse(

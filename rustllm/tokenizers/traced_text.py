@@ -86,7 +86,11 @@ class TracedText:
     def map_characters(self, change: Callable[[str], str]) -> None:
         """Replace each character by what `change` makes of it, one or more characters."""
         if self.spans is None:
-            self.text = "".join([change(char) for char in self.text])
+            # few different characters stand in a long text
+            found = {char: change(char) for char in set(self.text)}
+            new = {ord(char): to for char, to in found.items() if to != char}
+            if new:
+                self.text = self.text.translate(new)
             return
         changes: list[tuple[str, int]] = []
         for char in self.text:
@@ -95,11 +99,16 @@ class TracedText:
 
     def keep(self, wanted: Callable[[str], bool]) -> None:
         """Drop the characters that are not `wanted`."""
+        dropped = {ord(char): None for char in set(self.text) if not wanted(char)}
+        if not dropped:
+            return
         if self.spans is not None:
             self.spans = [
-                span for char, span in zip(self.text, self.spans, strict=True) if wanted(char)
+                span
+                for char, span in zip(self.text, self.spans, strict=True)
+                if ord(char) not in dropped
             ]
-        self.text = "".join([char for char in self.text if wanted(char)])
+        self.text = self.text.translate(dropped)
 
     def prepend(self, text: str) -> None:
         """Put `text` in front, with the span of the first character; no text stays none."""

@@ -1,94 +1,165 @@
-"""Count the words that a normalizer and a pre-tokenizer of ``tokenizer.json`` cut text into."""
+"""Words and their counts, as a normalizer and a pre-tokenizer of ``tokenizer.json`` cut text.
+
+Text is counted in stretches that end where words end for certain; each distinct stretch is then
+normalized and cut once, many of them joined where the normalizer allows it.
+"""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from rustllm.errors import ArgumentError, FileFormatError
 from rustllm.tokenizers.normalizers import build_normalizer
 from rustllm.tokenizers.pretokenizers import build_pre_tokenizer
 from rustllm.tokenizers.traced_text import TracedText
 
-__all__ = ["count_words", "lines_of_files"]
+__all__ = ["count_words", "stretch_pattern", "words_of_stretches"]
 
-Progress = Callable[[str, int, int], object]
+Json = dict[str, Any] | None
+
+# Normalizers that change a character by itself, or with the marks behind it.
+_LOCAL = {"Nmt", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "BertNormalizer"}
+# Those that make tabs and line ends spaces, and those that may drop what stands between two spaces.
+_BLANKING = {"Nmt", "BertNormalizer"}
+_DROPPING = {"StripAccents", "BertNormalizer"}
+_WHITESPACE = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+_CUTTING = {*_WHITESPACE, "Metaspace", "Punctuation", "Digits"}
+# What may be put between joined stretches: no normalizer changes it, no pattern matches it.
+_JOINTS = "\u2042\u2e3b\u203d\u2e18\ua8f8\u104c"
+_JOINED = 1000
 
 
-def count_words(
-    texts: Iterable[str],
-    normalizer: dict[str, Any] | None,
-    pre_tokenizer: dict[str, Any] | None,
-    *,
-    stretches: Callable[[str], Iterable[str]] = lambda text: (text,),
+def _parts(content: Json, key: str) -> list[dict[str, Any]]:
+    if content is None:
+        return []
+    parts = content.get(key, [content]) if content.get("type") == "Sequence" else [content]
+    return list(parts)
+
+
+def _is_local(part: dict[str, Any]) -> bool:
+    spaces = ({"Regex": " {2,}"}, {"String": "  "})
+    return part.get("type") in _LOCAL or (
+        part.get("type") == "Replace" and part.get("pattern") in spaces
+    )
+
+
+def stretch_pattern(normalizer: Json, pre_tokenizer: Json) -> str | None:
+    """Where text may be cut before it is normalized: a pattern of `TextCounts`."""
+    normal = _parts(normalizer, "normalizers")
+    cuts = _parts(pre_tokenizer, "pretokenizers")
+    kinds = {part.get("type") for part in normal}
+    if not (
+        cuts
+        and all(_is_local(part) for part in normal)
+        and all(part.get("type") in _CUTTING for part in cuts)
+        and cuts[0].get("split", True)
+    ):
+        return None
+    if cuts[0]["type"] in _WHITESPACE:
+        return "<whitespace>"
+    if cuts[0]["type"] != "Metaspace" or kinds & _DROPPING:
+        return None
+    return "<whitespace>" if kinds & _BLANKING else "<spaces>"
+
+
+def words_of_stretches(
+    items: list[tuple[bytes, int]],
+    normalizer: Json,
+    pre_tokenizer: Json,
+    report: Callable[[int, int], object] | None = None,
 ) -> dict[str, int]:
-    """Count the words of `texts`.
+    """Counts of the words in counted stretches.
 
     Parameters
     ----------
-    texts : iterable of str
+    items : list of (bytes, int)
+        Stretches, of UTF-8, and their counts.
     normalizer, pre_tokenizer : dict or None
         As in ``tokenizer.json``.
-    stretches : callable
-        Cuts a text where words end for certain, so that each distinct stretch is cut into words
-        once. Nothing that lies in two stretches may depend on each other.
+    report : callable, optional
+        Called with the stretches done and all.
 
     Returns
     -------
     dict of str to int
         In the order of the words' characters.
     """
-    if isinstance(texts, str):
-        raise ArgumentError("texts must be an iterable of str, not a str", hint="use a list")
-    found: Counter[str] = Counter()
-    for text in texts:
-        found.update(stretches(text))
     normalize = build_normalizer(normalizer)
     cut = build_pre_tokenizer(pre_tokenizer)
+    one_word = _one_word(pre_tokenizer)
+    joint = None
+    if all(_is_local(part) for part in _parts(normalizer, "normalizers")):
+        joint = _joint(items, normalize)
     words: dict[str, int] = {}
-    for stretch, count in found.items():
-        piece = TracedText.of(stretch, traced=False)
+    for start in range(0, len(items), _JOINED):
+        some = items[start : start + _JOINED]
+        texts = [data.decode("utf-8") for data, _ in some]
         if normalize is not None:
-            normalize(piece)
-        for word in cut([piece]) if cut is not None else [piece]:
-            if word.text:
-                words[word.text] = words.get(word.text, 0) + count
+            if joint is None:
+                texts = [_normalized(text, normalize) for text in texts]
+            else:
+                texts = _normalized(joint.join(texts), normalize).split(joint)
+        for text, (_, count) in zip(texts, some, strict=True):
+            word = one_word(text)
+            if word is not None:
+                words[word] = words.get(word, 0) + count
+                continue
+            piece = TracedText.of(text, traced=False)
+            for found in cut([piece]) if cut is not None else [piece]:
+                if found.text:
+                    words[found.text] = words.get(found.text, 0) + count
+        if report is not None:
+            report(start + len(some), len(items))
     return dict(sorted(words.items()))
 
 
-def lines_of_files(
-    paths: Iterable[str | os.PathLike[str]], progress: Progress | None = None
-) -> Iterator[str]:
-    """Lines of files of UTF-8 text, each with its line end.
+def _normalized(text: str, normalize: Callable[[TracedText], None]) -> str:
+    piece = TracedText.of(text, traced=False)
+    normalize(piece)
+    return piece.text
 
-    Raises
-    ------
-    FileMissingError, FileAccessError
-        A file cannot be read.
-    FileFormatError
-        A file is not UTF-8.
+
+def _joint(
+    items: list[tuple[bytes, int]], normalize: Callable[[TracedText], None] | None
+) -> str | None:
+    """A character that is in no stretch and that the normalizer leaves alone."""
+    for joint in _JOINTS:
+        if normalize is not None and _normalized(f"a{joint}a", normalize) != f"a{joint}a":
+            continue
+        data = joint.encode()
+        if not any(data in stretch for stretch, _ in items):
+            return joint
+    return None
+
+
+def _one_word(pre_tokenizer: Json) -> Callable[[str], str | None]:
+    """The word that a stretch is if a look shows that it is one; None otherwise."""
+    parts = _parts(pre_tokenizer, "pretokenizers")
+    kinds = [part.get("type") for part in parts]
+    if kinds == ["Metaspace"] and parts[0].get("prepend_scheme", "always") == "always":
+        mark: str = parts[0].get("replacement", "▁")
+
+        def marked(text: str) -> str | None:
+            start = 1 if text[:1] in (" ", mark) else 0
+            if not text or " " in text[start:] or mark in text[start:]:
+                return None
+            return mark + text[start:]
+
+        return marked
+    if kinds in (["BertPreTokenizer"], ["WhitespaceSplit"]):
+
+        def stripped(text: str) -> str | None:
+            text = text.strip(" ")
+            return text if text.isascii() and text.isalnum() else None
+
+        return stripped
+    return lambda text: None
+
+
+def count_words(texts: Iterable[str], normalizer: Json, pre_tokenizer: Json) -> dict[str, int]:
+    """Count the words of `texts`, each of them taken whole.
+
+    The slow way, which holds for every normalizer and pre-tokenizer.
     """
-    from rustllm.tokenizers.pretoken_counting import _size_of
-
-    if isinstance(paths, str | os.PathLike):
-        raise ArgumentError("paths must be an iterable of paths", hint="use a list")
-    todo = [(Path(path), _size_of(path)) for path in paths]
-    total = sum(size for _, size in todo)
-    done = 0
-    for path, _ in todo:
-        with path.open("rb") as file:
-            for number, line in enumerate(file):
-                try:
-                    yield line.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise FileFormatError(
-                        "this is not UTF-8 text", path=str(path), offset=done + error.start
-                    ) from None
-                done += len(line)
-                if progress is not None and number % 1024 == 0:
-                    progress("count", done, total)
-    if progress is not None:
-        progress("count", total, total)
+    items: Iterator[tuple[bytes, int]] = ((text.encode("utf-8"), 1) for text in texts)
+    return words_of_stretches(list(items), normalizer, pre_tokenizer)

@@ -79,6 +79,41 @@ def test_train_wordpiece(capsys):
     assert trained.decode(trained.encode("the cats")) == "the cats"
 
 
+def test_train_unigram(capsys):
+    command = [
+        "train",
+        "--kind",
+        "unigram",
+        "--vocab-size",
+        "60",
+        "--special",
+        "<s>",
+        "-o",
+        "u.json",
+    ]
+    assert main([*command, "a.txt"]) == 0
+    trained = load_tokenizer("u.json")
+    assert trained.special_tokens == {"<s>": 1}
+    assert trained.decode(trained.encode("the cats")) == "the cats"
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_counts_of_two_machines_are_those_of_one(capsys, tmp_path, kind):
+    command = ["train", "--kind", kind]
+    for name in ("a", "b"):
+        assert (
+            main([*command, "--count-only", "--checkpoint", f"{name}.counts", f"{name}.txt"]) == 0
+        )
+    command += ["--vocab-size", "60", "-o"]
+    counts = ["--counts", "a.counts", "--counts", "b.counts"]
+    assert main([*command, "parts.json", *counts]) == 0
+    assert main([*command, "whole.json", "a.txt", "b.txt"]) == 0
+    assert (tmp_path / "parts.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    # stretches of text are of no use where pretokens are needed
+    command = ["train", "--kind", "bpe", "--vocab-size", "300", "-o", "t.json", *counts]
+    assert main(command) == ArgumentError.exit_code
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -86,7 +121,17 @@ def test_train_wordpiece(capsys):
         ["-o", "t.json", "--vocab-size", "9"],
         ["-o", "t.bin", "--vocab-size", "300", "a.txt"],
         ["--count-only", "a.txt"],
-        ["--kind", "wordpiece", "--counts", "x", "-o", "t.json", "--vocab-size", "300"],
+        [
+            "--kind",
+            "unigram",
+            "--min-frequency",
+            "2",
+            "-o",
+            "t.json",
+            "--vocab-size",
+            "60",
+            "a.txt",
+        ],
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_work(arguments, capsys, tmp_path):

@@ -204,3 +204,36 @@ def test_every_format_has_a_writer():
         "gguf",
         "sentencepiece",
     }
+
+
+def test_what_merges_alone_give_need_not_be_kept_whole(tmp_path):
+    ranks = {bytes([b]): b for b in range(256)}
+    reached = Encoding(
+        "r", pat_str="o200k", mergeable_ranks={**ranks, b"ab": 256, b"abc": 257}, special_tokens={}
+    )
+    other = through(reached, tmp_path, "gguf")
+    assert other.encode("abc ab c") == reached.encode("abc ab c")
+    # no merge makes "abc", so only a rule that keeps it whole gives it
+    kept = Encoding("k", pat_str="o200k", mergeable_ranks={**ranks, b"abc": 256}, special_tokens={})
+    assert kept.encode("abc") == [256]
+    with pytest.raises(UnsupportedError, match="kept whole"):
+        through(kept, tmp_path, "gguf")
+    # but what is no pretoken is of no account
+    cut = Encoding("c", pat_str="o200k", mergeable_ranks={**ranks, b"a\nb": 256}, special_tokens={})
+    assert through(cut, tmp_path, "gguf").encode("a\nb") == cut.encode("a\nb")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.gguf", "a.tiktoken", "a", "a.bin"])
+def test_an_encoding_is_saved_as_its_name_says(tmp_path, name):
+    ranks = {bytes([b]): b for b in range(256)} | {b"ab": 256}
+    enc = Encoding("e", pat_str="o200k", mergeable_ranks=ranks, special_tokens={"<e>": 257})
+    enc.save(tmp_path / name)
+    if name in ("a.json", "a.gguf"):
+        again = load_tokenizer(tmp_path / name)
+        assert again.encode("ab<e>", allowed_special="all") == [256, 257]
+    else:
+        assert (tmp_path / name).read_bytes().splitlines()[-1] == b"YWI= 256"
+    enc.save(tmp_path / "b", format="tokenizer.json")
+    assert load_tokenizer(tmp_path / "b").encode("ab") == [256]
+    with pytest.raises(ArgumentError):
+        enc.save(tmp_path / "b", format="yaml")

@@ -9,6 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import SHARED, needs_shared
+from tokenizer_components import (
+    CHARS,
+    COMPONENT_TEXTS,
+    DECODERS,
+    NORMALIZERS,
+    PIECES,
+    PRE_TOKENIZERS,
+    assert_same_row,
+    component_file,
+    peer_of,
+)
 
 from rustllm.errors import (
     ArgumentError,
@@ -20,7 +31,6 @@ from rustllm.errors import (
 )
 from rustllm.tokenizers.pipeline import Pipeline
 from rustllm.tokenizers.pipeline_tokenizer import JsonBpeTokenizer, PipelineTokenizer
-from rustllm.tokenizers.postprocessors import join_rows
 from rustllm.tokenizers.tokenizer_json import from_bytes, load
 
 NAMES = ("bert_base_cased", "gpt2", "gpt_neox", "llama2", "mistral03")
@@ -104,22 +114,6 @@ def test_any_text_encodes_and_decodes_as_tokenizers_does(loaded, peers, name, te
     assert mine.decode(expected) == peer.decode(expected, skip_special_tokens=False)
 
 
-def assert_same_row(pipeline, peer, text):
-    theirs = peer.encode(text)
-    rows = [pipeline.row(text)]
-    if pipeline.post_processor is not None:
-        rows = pipeline.post_processor(rows, True)
-    row = join_rows(rows)
-    assert row.ids == theirs.ids
-    assert row.tokens == theirs.tokens
-    assert row.offsets == theirs.offsets
-    assert row.words == theirs.word_ids
-    assert row.type_ids == theirs.type_ids
-    assert row.special == theirs.special_tokens_mask
-    assert row.sequences == theirs.sequence_ids
-    assert pipeline.ids(text) == peer.encode(text, add_special_tokens=False).ids
-
-
 @needs_shared
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("text", AWKWARD)
@@ -195,117 +189,6 @@ def test_special_tokens_are_refused_allowed_or_text(loaded, name):
 
 # -- components, one against one ----------------------------------------------------------------
 
-CHARS = "abcdefghiİΣstT123.,!?-'\" \t\n\r\u00a0\u2028éàñüe\u0301ｅﬁ½²中文日語カ゛가각"
-CHARS += "😀▁Ġ_$+\u200d\u00ad"
-
-
-def component_file(normalizer=None, pre_tokenizer=None, decoder=None, post=None, model=None):
-    """One id a character, so that every cut and every offset shows."""
-    if model is None:
-        vocab = {"<unk>": 0}
-        for char in CHARS:
-            vocab.setdefault(char, len(vocab))
-        model = {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>"}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": normalizer,
-        "pre_tokenizer": pre_tokenizer,
-        "post_processor": post,
-        "decoder": decoder,
-        "model": model,
-    }
-
-
-NORMALIZERS = [
-    {"type": "NFC"},
-    {"type": "NFD"},
-    {"type": "NFKC"},
-    {"type": "NFKD"},
-    {"type": "Lowercase"},
-    {"type": "StripAccents"},
-    {"type": "Strip", "strip_left": True, "strip_right": False},
-    {"type": "Strip", "strip_left": True, "strip_right": True},
-    {"type": "Prepend", "prepend": "ab"},
-    {"type": "Replace", "pattern": {"String": "st"}, "content": "é"},
-    {"type": "Replace", "pattern": {"String": " "}, "content": ""},
-    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": "--"},
-    {"type": "Nmt"},
-    {"type": "ByteLevel"},
-    {
-        "type": "Sequence",
-        "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}, {"type": "StripAccents"}],
-    },
-    {
-        "type": "BertNormalizer",
-        "clean_text": True,
-        "handle_chinese_chars": True,
-        "strip_accents": None,
-        "lowercase": True,
-    },
-    {
-        "type": "BertNormalizer",
-        "clean_text": False,
-        "handle_chinese_chars": False,
-        "strip_accents": True,
-        "lowercase": False,
-    },
-]
-PRE_TOKENIZERS = [
-    {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-    {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
-    {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
-    {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False},
-    {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": True},
-    {"type": "Whitespace"},
-    {"type": "WhitespaceSplit"},
-    {"type": "BertPreTokenizer"},
-    {"type": "Punctuation", "behavior": "Isolated"},
-    {"type": "Punctuation", "behavior": "Contiguous"},
-    {"type": "Digits", "individual_digits": True},
-    {"type": "Digits", "individual_digits": False},
-    {"type": "CharDelimiterSplit", "delimiter": "s"},
-    *(
-        {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
-        for pattern in ({"String": " "}, {"Regex": r"[a-e]+|\d"})
-        for behavior in (
-            "Removed",
-            "Isolated",
-            "MergedWithPrevious",
-            "MergedWithNext",
-            "Contiguous",
-        )
-        for invert in (False, True)
-    ),
-    {
-        "type": "Sequence",
-        "pretokenizers": [
-            {"type": "WhitespaceSplit"},
-            {"type": "Punctuation", "behavior": "Isolated"},
-        ],
-    },
-]
-COMPONENT_TEXTS = [
-    "",
-    " ",
-    "a  b",
-    "the cat's 123 hats!! ",
-    "\t tab\nline\r\n",
-    "Éé e\u0301 ｅﬁ½²",
-    "中文 and 日本語カ゛",
-    "가각 İΣ ΣΣ.",
-    "▁a ▁ b▁▁",
-    "--a--b_c$+1",
-    "😀 sad\u200d\u00ad",
-]
-
-
-def peer_of(content):
-    tokenizers = pytest.importorskip("tokenizers")
-    return tokenizers.Tokenizer.from_str(json.dumps(content))
-
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS, ids=lambda value: json.dumps(value)[9:40])
 def test_each_normalizer_changes_text_as_tokenizers_does(normalizer):
@@ -337,56 +220,6 @@ def test_normalizers_and_pre_tokenizers_combine_as_in_tokenizers(data, text):
     assert pipeline.row(text).tokens == peer.encode(text).tokens
     assert pipeline.row(text).words == peer.encode(text).word_ids
     assert pipeline.ids(text) == peer.encode(text).ids
-
-
-DECODERS = [
-    {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-    {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
-    {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": True},
-    {"type": "WordPiece", "prefix": "##", "cleanup": True},
-    {"type": "WordPiece", "prefix": "##", "cleanup": False},
-    {"type": "BPEDecoder", "suffix": "</w>"},
-    {"type": "ByteFallback"},
-    {"type": "Fuse"},
-    {"type": "Strip", "content": "a", "start": 2, "stop": 0},
-    {"type": "Replace", "pattern": {"String": "b"}, "content": "XX"},
-    {"type": "CTC", "pad_token": "a", "word_delimiter_token": "|", "cleanup": True},
-    {
-        "type": "Sequence",
-        "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ],
-    },
-]
-PIECES = [
-    "a",
-    "aab",
-    "##b",
-    "##",
-    "▁",
-    "▁so",
-    "b▁",
-    "</w>",
-    "x</w>",
-    "<0xE6>",
-    "<0x97>",
-    "<0xA5>",
-    "<0xZZ>",
-    "Ġ",
-    "Ã©",
-    " .",
-    " n't",
-    "do not",
-    "|",
-    "日",
-    "Ġa",
-    " ' ",
-    " do not",
-    "",
-]
 
 
 @pytest.mark.parametrize("decoder", [None, *DECODERS], ids=lambda value: json.dumps(value)[9:60])

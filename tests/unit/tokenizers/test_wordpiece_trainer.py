@@ -8,7 +8,9 @@ from paths import SHARED, needs_shared
 
 from rustllm import load_tokenizer
 from rustllm.errors import ArgumentError, FileFormatError
+from rustllm.tokenizers.pretoken_counting import TextCounts
 from rustllm.tokenizers.word_counting import count_words
+from rustllm.tokenizers.wordpiece_merges_ref import merge_words
 from rustllm.tokenizers.wordpiece_trainer import WordPieceTrainer
 
 TEXTS = ["Low lower lowest, slow!", "The naïve café sold slower 日本 1234 cups", "low lows"] * 4
@@ -98,3 +100,47 @@ def test_bad_arguments_and_files(tmp_path):
     with pytest.raises(FileFormatError) as caught:
         WordPieceTrainer(10).train_files([tmp_path / "bad"])
     assert caught.value.fields["offset"] == 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("alphabet", ["abc", "aé日😀", "".join(map(chr, range(0x400, 0xA00)))])
+def test_the_compiled_merges_are_those_of_the_plain_twin(seed, alphabet):
+    rng = random.Random(seed)
+    words = {}
+    for _ in range(1500 if len(alphabet) > 9 else 60):
+        # two letters side by side come often, in an alphabet of any size
+        start = rng.randrange(len(alphabet))
+        near = alphabet[start : start + 4]
+        words["".join(rng.choices(near, k=rng.randint(1, 9)))] = rng.randint(1, 5)
+    words = dict(sorted(words.items()))
+    trainer = WordPieceTrainer(9000, [])
+    vocab = trainer._learn(words)["vocab"]
+    letters = {char for word in words for char in word}
+    expected = {token: id for token, id in vocab.items() if token.removeprefix("##") in letters}
+    expected["[UNK]"] = 0
+    spelt = [
+        ([expected["##" + char if i else char] for i, char in enumerate(word)], count)
+        for word, count in words.items()
+    ]
+    merge_words(spelt, expected, 9000, prefix="##")
+    assert vocab == expected
+
+
+@pytest.mark.parametrize("prefix", ["a", "", "@@"])
+def test_words_may_start_like_the_prefix(prefix):
+    words = {"abab": 4, "aab": 3, "ba": 5, "@@b": 2, "@b": 1}
+    options = {"continuing_subword_prefix": prefix, "special_tokens": ["[UNK]"]}
+    vocab = WordPieceTrainer(40, **options)._learn(words)["vocab"]
+    assert sorted(vocab.values()) == list(range(len(vocab)))
+    assert {"a", "b", "@"} <= set(vocab)
+
+
+def test_counts_are_kept_and_merged(tmp_path):
+    lines = [line + "\n" for line in TEXTS]
+    trainer = WordPieceTrainer(80)
+    first, second = trainer.count(lines[:3]), trainer.count(lines[3:])
+    second.save(tmp_path / "counts")
+    first.merge(TextCounts.load(tmp_path / "counts"))
+    assert trainer.train_counts(first)._source == trainer.train(lines)._source
+    with pytest.raises(ArgumentError, match="pattern"):
+        trainer.train_counts(TextCounts("gpt2"))
