@@ -10,7 +10,7 @@ examples:
   rustllm train --count-only --checkpoint part1.counts part1/*.txt
   rustllm train --vocab-size 32000 --counts part1.counts --counts part2.counts -o v.gguf
   rustllm train --kind wordpiece --vocab-size 30000 -o bert.json corpus.txt
-  rustllm train --kind unigram --vocab-size 8000 --special "<s>" -o pieces.json corpus.txt
+  rustllm train --kind unigram --vocab-size 8000 --special "[BOS]" -o pieces.json corpus.txt
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def bert_normalizer(
         if clean_text:
             text.keep(lambda char: char not in "\0\ufffd" and not is_control(char))
             text.map_characters(lambda char: " " if is_space(char) else char)
-        if handle_chinese_chars and any(map(is_chinese, text.text)):
+        if handle_chinese_chars and any(map(is_chinese, set(text.text))):
             changes: list[tuple[str, int]] = []
             for char in text.text:
                 if is_chinese(char):

@@ -79,7 +79,7 @@ class UnigramTrainer(WordTrainer):
     --------
     >>> trained = UnigramTrainer(14, max_piece_length=4).train(["low lower lowest", "slow lowest"])
     >>> trained.n_vocab, trained.decode(trained.encode("slower low"))
-    (14, 'slower low')
+    (12, 'slower low')
     """
 
     kind = "unigram"

@@ -6,9 +6,12 @@ normalized and cut once, many of them joined where the normalizer allows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable
+from itertools import repeat
 from typing import Any
 
+from rustllm.tokenizers.characters import is_punctuation, is_space
 from rustllm.tokenizers.normalizers import build_normalizer
 from rustllm.tokenizers.pretokenizers import build_pre_tokenizer
 from rustllm.tokenizers.traced_text import TracedText
@@ -86,7 +89,7 @@ def words_of_stretches(
     """
     normalize = build_normalizer(normalizer)
     cut = build_pre_tokenizer(pre_tokenizer)
-    one_word = _one_word(pre_tokenizer)
+    quick = _quick_words(pre_tokenizer)
     joint = None
     if all(_is_local(part) for part in _parts(normalizer, "normalizers")):
         joint = _joint(items, normalize)
@@ -99,15 +102,13 @@ def words_of_stretches(
                 texts = [_normalized(text, normalize) for text in texts]
             else:
                 texts = _normalized(joint.join(texts), normalize).split(joint)
-        for text, (_, count) in zip(texts, some, strict=True):
-            word = one_word(text)
-            if word is not None:
-                words[word] = words.get(word, 0) + count
-                continue
-            piece = TracedText.of(text, traced=False)
-            for found in cut([piece]) if cut is not None else [piece]:
-                if found.text:
-                    words[found.text] = words.get(found.text, 0) + count
+        for text, found, (_, count) in zip(texts, quick(texts), some, strict=True):
+            if found is None:
+                piece = TracedText.of(text, traced=False)
+                found = [part.text for part in (cut([piece]) if cut is not None else [piece])]
+            for word in found:
+                if word:
+                    words[word] = words.get(word, 0) + count
         if report is not None:
             report(start + len(some), len(items))
     return dict(sorted(words.items()))
@@ -132,34 +133,48 @@ def _joint(
     return None
 
 
-def _one_word(pre_tokenizer: Json) -> Callable[[str], str | None]:
-    """The word that a stretch is if a look shows that it is one; None otherwise."""
+def _quick_words(pre_tokenizer: Json) -> Callable[[list[str]], Iterable[list[str] | None]]:
+    """The words of normalized stretches where they are found without the pre-tokenizer, or None."""
     parts = _parts(pre_tokenizer, "pretokenizers")
     kinds = [part.get("type") for part in parts]
     if kinds == ["Metaspace"] and parts[0].get("prepend_scheme", "always") == "always":
         mark: str = parts[0].get("replacement", "▁")
 
-        def marked(text: str) -> str | None:
+        def marked(text: str) -> list[str] | None:
             start = 1 if text[:1] in (" ", mark) else 0
             if not text or " " in text[start:] or mark in text[start:]:
                 return None
-            return mark + text[start:]
+            return [mark + text[start:]]
 
-        return marked
-    if kinds in (["BertPreTokenizer"], ["WhitespaceSplit"]):
+        return lambda texts: map(marked, texts)
+    if kinds == ["BertPreTokenizer"]:
+        return _bert_words
+    return lambda texts: repeat(None, len(texts))
 
-        def stripped(text: str) -> str | None:
-            text = text.strip(" ")
-            return text if text.isascii() and text.isalnum() else None
 
-        return stripped
-    return lambda text: None
+def _bert_words(texts: list[str]) -> Iterable[list[str]]:
+    """Runs of what is neither blank nor punctuation, and single marks of punctuation."""
+    # a class of the few characters that occur is quick to make and to search
+    chars = sorted(set().union(*texts))
+    marks = "".join([char for char in chars if is_punctuation(char)])
+    blanks = "".join([char for char in chars if is_space(char)])
+    marks, blanks = re.escape(marks or "!"), re.escape(blanks or " ")
+    return map(re.compile(f"[^{blanks}{marks}]+|[{marks}]").findall, texts)
 
 
 def count_words(texts: Iterable[str], normalizer: Json, pre_tokenizer: Json) -> dict[str, int]:
     """Count the words of `texts`, each of them taken whole.
 
-    The slow way, which holds for every normalizer and pre-tokenizer.
+    The slow way, which holds for every normalizer and pre-tokenizer, and by the book.
     """
-    items: Iterator[tuple[bytes, int]] = ((text.encode("utf-8"), 1) for text in texts)
-    return words_of_stretches(list(items), normalizer, pre_tokenizer)
+    normalize = build_normalizer(normalizer)
+    cut = build_pre_tokenizer(pre_tokenizer)
+    words: dict[str, int] = {}
+    for text in texts:
+        piece = TracedText.of(text, traced=False)
+        if normalize is not None:
+            normalize(piece)
+        for part in cut([piece]) if cut is not None else [piece]:
+            if part.text:
+                words[part.text] = words.get(part.text, 0) + 1
+    return dict(sorted(words.items()))
