@@ -15,7 +15,8 @@ combined one is below ``--least``. Needs the extras ``test`` and ``coverage``, a
 A traced line costs a hundred times an ordinary one. A test that takes longer than ``--seconds`` is
 therefore left there: what it ran until then counts, and it is reported as skipped. Tests of failing
 allocations are left out, because the tracer itself needs memory; so the lines that only they reach
-are missing from the figure. C headers are not counted.
+are missing from the figure, and so are those that run only on threads that Python does not know. C
+headers are not counted.
 """
 
 from __future__ import annotations
@@ -90,6 +91,13 @@ exclude_also =
 
 
 # -- as a plug-in of pytest: `-p line_coverage` ------------------------------------------------
+
+
+def pytest_configure() -> None:
+    """Keep to one core: traced threads of one team only wait for each other's turn with the GIL."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    sys.setswitchinterval(0.0005)
 
 
 @pytest.hookimpl(hookwrapper=True)
