@@ -240,15 +240,12 @@ cdef int number_ids(
     return OK if found.places != NULL else NO_MEMORY
 
 
-cdef int add_initial_pair(
+cdef int add_sparse_pair(
     InitialPairs* found, uint32_t a, uint32_t b, uint64_t* cell
 ) noexcept nogil:
-    """Cell of the pair `a`, `b`, made if it is new."""
+    """Cell of the pair `a`, `b` of a large alphabet, made if it is new."""
     cdef uint64_t slot, pair
     cdef int code
-    if found.n_ids <= SQUARE_IDS:
-        cell[0] = <uint64_t>found.rank_of[a] * found.n_ids + found.rank_of[b]
-        return OK
     pair = pair_of(a, b)
     slot = find_pair(found.places, found.pairs_mask, pair)
     if found.places[slot].pair == pair:
@@ -561,23 +558,35 @@ cdef class MergeLoop:
         cdef int64_t count = 0
         cdef Neighbour* cell = NULL
         cdef int code
+        cdef bint square
+        cdef uint64_t n_ids
+        cdef const uint32_t* rank_of
+        cdef const uint32_t* symbols = self.symbols
+        cdef Neighbour* cells
         memset(&found, 0, sizeof(InitialPairs))
         code = number_ids(&found, self.symbols, self.n_symbols, self.n_tokens)
+        square = found.n_ids <= SQUARE_IDS
+        n_ids = found.n_ids
+        rank_of = found.rank_of
+        cells = found.cells
         a = SEPARATOR
-        for at in range(1, self.n_symbols):
-            if code < 0:
-                break
-            b = self.symbols[at]
+        for at in range(1, self.n_symbols if code == OK else 1):
+            b = symbols[at]
             if a == SEPARATOR:
                 count = self.word_counts[word]
                 word += 1
                 if b == SEPARATOR:
                     continue
             elif b != SEPARATOR:
-                code = add_initial_pair(&found, a, b, &cell_at)
-                if code == OK:
-                    found.cells[cell_at].weight += count
-                    found.cells[cell_at].n_postings += 1
+                if square:
+                    cell = &cells[rank_of[a] * n_ids + rank_of[b]]
+                else:
+                    code = add_sparse_pair(&found, a, b, &cell_at)
+                    if code < 0:
+                        break
+                    cell = &found.cells[cell_at]
+                cell.weight += count
+                cell.n_postings += 1
             a = b
         total = 0
         for at in range(found.n_cells):
@@ -596,10 +605,13 @@ cdef class MergeLoop:
         if code == OK:
             a = SEPARATOR
             for at in range(1, self.n_symbols):
-                b = self.symbols[at]
+                b = symbols[at]
                 if a != SEPARATOR and b != SEPARATOR:
-                    code = add_initial_pair(&found, a, b, &cell_at)
-                    cell = &found.cells[cell_at]
+                    if square:
+                        cell = &cells[rank_of[a] * n_ids + rank_of[b]]
+                    else:
+                        code = add_sparse_pair(&found, a, b, &cell_at)
+                        cell = &found.cells[cell_at]
                     if cell.n_postings > 1:
                         self.postings[cell.cursor] = <uint32_t>(at - 1)
                         cell.cursor += 1
