@@ -66,7 +66,7 @@ cdef extern from "attention.h" nogil:
     ctypedef struct rl_segment:
         const void* keys
         const void* values
-        int is_half
+        int kind
         int head_dim
         float softcap
         int n_queries
@@ -525,7 +525,7 @@ cdef void _store_head(Call* call, Operation* op, Run* run, int token, int head, 
     for i in range(call.head_dim, call.padded_dim):
         value[i] = 0.0
     call.store(key, value, cache_keys(cache, op.layer, head, segment),
-               cache_values(cache, op.layer, head, segment), cache.is_half, call.padded_dim,
+               cache_values(cache, op.layer, head, segment), cache.kind, call.padded_dim,
                position % SEGMENT)
 
 
@@ -537,7 +537,7 @@ cdef void _segment_of(Call* call, const CacheView* cache, Operation* op, int hea
                       rl_segment* s) noexcept nogil:
     s.keys = cache_keys(cache, op.layer, head, segment)
     s.values = cache_values(cache, op.layer, head, segment)
-    s.is_half = cache.is_half
+    s.kind = cache.kind
     s.head_dim = call.padded_dim
     s.softcap = op.softcap
 

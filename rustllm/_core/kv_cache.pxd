@@ -12,7 +12,7 @@ cdef struct CacheView:
     uint8_t** segments
     int64_t plane               # bytes of one head's keys in a segment, and of its values
     int n_kv_heads
-    bint is_half
+    int kind                    # RL_KV_... of attention_portable.h
 
 
 cdef inline void* cache_keys(const CacheView* c, int layer, int head, int segment) noexcept nogil:
@@ -36,7 +36,8 @@ cdef class KVCache:
     cdef readonly int head_dim
     cdef readonly int padded_dim        # head_dim rounded up to 16
     cdef readonly int context           # positions that fit
-    cdef readonly bint is_half
+    cdef readonly str dtype             # of keys and values
+    cdef int kind
     cdef readonly int position          # tokens stored
     cdef list segments
     cdef uint8_t** pointers             # of `segments`, with room for the whole context

@@ -3,16 +3,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+DTYPES: tuple[str, ...]
+
 class KVCache:
     n_layers: int
     n_kv_heads: int
     head_dim: int
     padded_dim: int
     context: int
-    is_half: bool
+    dtype: str
     position: int
     def __init__(
-        self, n_layers: int, n_kv_heads: int, head_dim: int, context: int, is_half: bool = True
+        self, n_layers: int, n_kv_heads: int, head_dim: int, context: int, dtype: str = "float16"
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...

@@ -1,25 +1,32 @@
 """Keys and values of one sequence, in segments of 128 positions that forks share.
 
-In a segment each layer and KV head has its keys, sixteen positions side by side
-(``[8][padded_dim][16]``), and then its values, row by row (``[128][padded_dim]``), in half or
-single precision. Segments are made as positions are written. A fork takes the same segments; who
-writes into one that others hold copies it first, so that only the last, half-filled one is ever
-copied.
+In a segment each layer and KV head has its keys, then its values, both in blocks of sixteen
+positions as ``simd/attention_portable.h`` describes them, in single or half precision, bfloat16, or
+int8 with a scale for 32 dimensions of a position. Segments are made as positions are written. A
+fork takes the same segments; who writes into one that others hold copies it first, so that only the
+last, half-filled one is ever copied.
 """
 
 import mmap
 
 import numpy as np
 
+from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from rustllm._core.zeroed cimport ZeroedMemory
 
+cdef extern from "attention_portable.h" nogil:
+    ptrdiff_t rl_kv_block_bytes(int, int) noexcept
+
 cdef enum:
     HUGE_PAGE = 2 << 20
     ALIGN = 64
+
+# Names of what a cache may hold, at their RL_KV_... .
+DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
 cdef class Segment:
@@ -49,8 +56,8 @@ cdef class KVCache:
     n_layers, n_kv_heads, head_dim : int
     context : int
         Positions that fit.
-    is_half : bool
-        Half precision (the default of models) instead of single.
+    dtype : str
+        One of `DTYPES`: what keys and values are kept in.
 
     Notes
     -----
@@ -58,9 +65,12 @@ cdef class KVCache:
     different threads: what is shared is only read.
     """
 
-    def __init__(self, int n_layers, int n_kv_heads, int head_dim, int context, bint is_half=True):
+    def __init__(self, int n_layers, int n_kv_heads, int head_dim, int context,
+                 str dtype="float16"):
         if min(n_layers, n_kv_heads, head_dim, context) < 1 or context > 1 << 30:
             raise ValueError("a cache needs at least one layer, head, dimension and position")
+        if dtype not in DTYPES:
+            raise ValueError(f"a cache of {dtype!r}: there are {', '.join(DTYPES)}")
         if self.pointers != NULL:
             raise TypeError("a cache is made once")
         self.n_layers = n_layers
@@ -68,7 +78,8 @@ cdef class KVCache:
         self.head_dim = head_dim
         self.padded_dim = (head_dim + 15) // 16 * 16
         self.context = context
-        self.is_half = is_half
+        self.dtype = dtype
+        self.kind = DTYPES.index(dtype)
         self.position = 0
         self.segments = []
         self.pointers = <uint8_t**>calloc((context + SEGMENT - 1) // SEGMENT, sizeof(uint8_t*))
@@ -81,7 +92,7 @@ cdef class KVCache:
         free(self.pointers)
 
     cdef int64_t _plane(self) noexcept nogil:
-        return <int64_t>SEGMENT * self.padded_dim * (2 if self.is_half else 4)
+        return SEGMENT // 16 * <int64_t>rl_kv_block_bytes(self.kind, self.padded_dim)
 
     cdef int64_t _segment_bytes(self) noexcept nogil:
         return self._plane() * 2 * self.n_layers * self.n_kv_heads
@@ -91,7 +102,7 @@ cdef class KVCache:
         v.segments = self.pointers
         v.plane = self._plane()
         v.n_kv_heads = self.n_kv_heads
-        v.is_half = self.is_half
+        v.kind = self.kind
         return v
 
     cdef int reserve(self, int n) except -1:
@@ -119,7 +130,7 @@ cdef class KVCache:
         return 0
 
     cdef void _copy_stored(self, uint8_t* source, uint8_t* target, int n) noexcept nogil:
-        """Copy the first `n` positions of a segment; keys come in blocks of sixteen."""
+        """Copy the first `n` positions of a segment, which come in blocks of sixteen."""
         cdef int64_t plane = self._plane(), stored = plane // SEGMENT * ((n + 15) // 16 * 16)
         cdef int64_t i
         for i in range(2 * <int64_t>self.n_layers * self.n_kv_heads):
@@ -156,7 +167,7 @@ cdef class KVCache:
     def fork(self):
         """A cache with the same positions, in the same memory until one of the two writes."""
         cdef KVCache other = KVCache(
-            self.n_layers, self.n_kv_heads, self.head_dim, self.context, self.is_half)
+            self.n_layers, self.n_kv_heads, self.head_dim, self.context, self.dtype)
         cdef Segment segment
         cdef int i, kept = (self.position + SEGMENT - 1) // SEGMENT
         for i in range(kept):
@@ -205,7 +216,7 @@ cdef class KVCache:
             They do not fit; the cache is unchanged.
         """
         cdef KVCache other = KVCache(
-            self.n_layers, self.n_kv_heads, self.head_dim, self.context, self.is_half)
+            self.n_layers, self.n_kv_heads, self.head_dim, self.context, self.dtype)
         cdef Segment segment
         cdef int i
         n = (position + SEGMENT - 1) // SEGMENT

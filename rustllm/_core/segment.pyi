@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-def store_positions(keys: Floats, values: Floats, is_half: bool) -> NDArray[np.uint8]: ...
+def store_positions(keys: Floats, values: Floats, dtype: str) -> NDArray[np.uint8]: ...
 def attend(
     planes: NDArray[np.uint8],
     queries: Floats,
     first: Sequence[int],
     last: Sequence[int],
-    is_half: bool,
+    dtype: str,
     softcap: float = 0.0,
 ) -> tuple[Floats, Floats, Floats]: ...

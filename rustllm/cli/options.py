@@ -81,6 +81,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exact", action="store_true", help="float32 activations: slower, the reference result"
     )
+    group.add_argument(
+        "--kv-dtype",
+        choices=("float16", "bfloat16", "int8", "float32"),
+        help="what keys and values are kept in; int8 takes half the memory (default: float16)",
+    )
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:

@@ -59,4 +59,4 @@ def open_model(args: Namespace, output: Output) -> Any:
 
     with output.progress() as progress:
         path = store.resolve_model(args.model, progress=progress)
-    return load_model(path, threads=args.threads, exact=args.exact)
+    return load_model(path, threads=args.threads, exact=args.exact, kv_dtype=args.kv_dtype)

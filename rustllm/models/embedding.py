@@ -171,7 +171,7 @@ def _group(
     wanted = [1 if pooling == "last" else len(ids) for ids in tokens]
     try:
         caches = [
-            KVCache(config.n_layers, config.n_kv_heads, config.head_dim, len(ids), not model.exact)
+            KVCache(config.n_layers, config.n_kv_heads, config.head_dim, len(ids), model.kv_dtype)
             for ids in tokens
         ]
         parts = model._hidden.read(tokens, wanted, caches, model.threads)

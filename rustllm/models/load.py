@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rustllm.errors import ArgumentError, UnsupportedError, convert_errors
+from rustllm.models.kv_dtype import checked_kv_dtype
 
 if TYPE_CHECKING:
     from rustllm.models.source import ModelSource
@@ -17,7 +18,10 @@ __all__ = ["architecture", "load_model", "open_source"]
 
 @convert_errors()
 def load_model(
-    path_or_name: str | PathLike[str], threads: int | None = None, exact: bool = False
+    path_or_name: str | PathLike[str],
+    threads: int | None = None,
+    exact: bool = False,
+    kv_dtype: str | None = None,
 ) -> Transformer:
     """Load a model from a GGUF file, a folder, or by a name that ``rustllm pull`` knows.
 
@@ -32,6 +36,9 @@ def load_model(
         not depend on it. Loading itself takes all of these.
     exact : bool
         Keep activations in float32 and caches in single precision: slower, to check against.
+    kv_dtype : {"float16", "bfloat16", "int8", "float32"}, optional
+        What states keep keys and values in; by default float16, with `exact` float32. int8 takes
+        little more than half of float16's memory.
 
     Returns
     -------
@@ -39,6 +46,8 @@ def load_model(
 
     Raises
     ------
+    ArgumentError
+        `threads` or `kv_dtype` is none of the possible ones.
     FileMissingError, FileFormatError, TruncatedFileError
         A file is not there or breaks the rules of its format.
     UnsupportedError
@@ -64,6 +73,8 @@ def load_model(
         threads = available_threads()
     if not 1 <= threads <= 256:
         raise ArgumentError(f"threads must be 1 to 256, not {threads}")
+    if kv_dtype is not None:
+        checked_kv_dtype(kv_dtype)
     path = Path(resolve_model(str(path_or_name)))
     with HeadStart(path) as head:
         # numpy and the engine are imported only now, while memory is made ready.
@@ -90,6 +101,7 @@ def load_model(
         weights,
         threads=threads,
         exact=exact,
+        kv_dtype=kv_dtype,
         tokenizer=source.tokenizer,
         end_ids=source.end_ids(),
         bos_id=source.bos_id(),

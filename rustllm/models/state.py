@@ -68,6 +68,11 @@ class State(ModelState):
         return self._ids[: self.position]
 
     @property
+    def kv_dtype(self) -> str:
+        """What keys and values are kept in."""
+        return self._cache.dtype
+
+    @property
     def nbytes(self) -> int:
         """Bytes of keys and values, with those that forks share."""
         return self._cache.nbytes
@@ -120,6 +125,7 @@ class State(ModelState):
                     "kind": KIND,
                     "layout": LAYOUT,
                     "model": self._model.fingerprint,
+                    "kv_dtype": self.kv_dtype,
                     "ids": np.array(self._ids, np.int32),
                     "segments": self._cache.to_arrays(),
                 },
@@ -135,7 +141,7 @@ class State(ModelState):
         FileFormatError, TruncatedFileError, HashMismatchError, UnsupportedError
             The file is something else or was damaged; the state is unchanged.
         StateError
-            It was saved with another model, or with other precision.
+            It was saved with another model, in another mode, or with another `kv_dtype`.
         ContextLengthError
             It holds more tokens than fit.
         OutOfMemoryError
@@ -158,6 +164,14 @@ class State(ModelState):
                 "the state was saved with another model",
                 path=path,
                 hint="load the same file in the same mode (exact or not) as when it was saved",
+            )
+        # Files written before there was a choice do not say.
+        dtype = tree.get("kv_dtype", "float32" if self._model.exact else "float16")
+        if dtype != self.kv_dtype:
+            raise StateError(
+                f"the state was saved with keys and values in {dtype}, not {self.kv_dtype}",
+                path=path,
+                hint=f"load it into a state made with new_state(kv_dtype={dtype!r})",
             )
         ids, segments = tree.get("ids"), tree.get("segments")
         if not (isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype == np.int32):

@@ -22,6 +22,7 @@ from rustllm.errors import (
     StateError,
 )
 from rustllm.models.config import TransformerConfig
+from rustllm.models.kv_dtype import checked_kv_dtype
 from rustllm.models.state import State, in_use
 from rustllm.traits.generation import Generation
 from rustllm.traits.model import LanguageModel, Loaded
@@ -55,6 +56,8 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         Threads that a call uses; results do not depend on it.
     exact : bool
         Keep activations and caches in float32 instead of int8 and half precision.
+    kv_dtype : {"float16", "bfloat16", "int8", "float32"}, optional
+        What states keep keys and values in; by default float16, with `exact` float32.
     tokenizer : callable
         Makes the tokenizer when it is first asked for.
     end_ids : iterable of int
@@ -80,6 +83,7 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         *,
         threads: int,
         exact: bool = False,
+        kv_dtype: str | None = None,
         tokenizer: Any = None,
         end_ids: Iterable[int] = (),
         bos_id: int | None = None,
@@ -90,6 +94,7 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         self._config = config
         self._threads = threads
         self._exact = exact
+        self._kv_dtype = checked_kv_dtype(kv_dtype or ("float32" if exact else "float16"))
         self._engine = Engine(plan, weights, exact=exact)
         self._plan = plan
         self._make_tokenizer = tokenizer
@@ -126,6 +131,11 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         return self._exact
 
     @property
+    def kv_dtype(self) -> str:
+        """What states keep keys and values in, unless they are made with another."""
+        return self._kv_dtype
+
+    @property
     def tokenizer(self) -> Tokenizer[Any]:
         """The model's own tokenizer, built on first use."""
         if self._tokenizer is None:
@@ -150,7 +160,7 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
             self._fingerprint = fingerprint(self._config, self._engine.weights, exact=self._exact)
         return self._fingerprint
 
-    def new_state(self, context: int | None = None) -> State:
+    def new_state(self, context: int | None = None, kv_dtype: str | None = None) -> State:
         """Return an empty state.
 
         Parameters
@@ -158,11 +168,14 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
         context : int, optional
             Tokens that fit; by default what the model was trained for. Memory is taken as tokens
             are read.
+        kv_dtype : {"float16", "bfloat16", "int8", "float32"}, optional
+            What keys and values are kept in; by default the model's. int8, with a scale for 32
+            numbers, takes little more than half of float16's memory.
 
         Raises
         ------
         ArgumentError
-            More than the model was trained for, or none.
+            More than the model was trained for, or none; an unknown dtype.
         """
         self.require(Loaded)
         config = self._config
@@ -174,7 +187,11 @@ class Transformer(LanguageModel[Loaded, TransformerConfig, State]):
                 context=context,
             )
         cache = KVCache(
-            config.n_layers, config.n_kv_heads, config.head_dim, context, not self._exact
+            config.n_layers,
+            config.n_kv_heads,
+            config.head_dim,
+            context,
+            self._kv_dtype if kv_dtype is None else checked_kv_dtype(kv_dtype),
         )
         return State(self, cache)
 

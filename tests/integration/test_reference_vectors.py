@@ -66,6 +66,19 @@ def test_fast_mode_stays_close_to_exact_mode_over_a_text(model_file):
     assert divergence.mean() <= 0.003
 
 
+@pytest.mark.parametrize(("kv_dtype", "most"), [("bfloat16", 0.003), ("int8", 0.003)])
+def test_a_coarser_cache_stays_close_to_the_exact_scores(model_file, kv_dtype, most):
+    path, _ = model_file
+    with lzma.open(SHARED / "corpora" / "english.txt.xz") as file:
+        text = file.read(4000).decode(errors="ignore")
+    exact = load_model(path, exact=True)
+    coarse = load_model(path, exact=True, kv_dtype=kv_dtype)
+    ids = exact._encode_prompt(text)[:256]
+    reference, got = log_probabilities(exact, ids), log_probabilities(coarse, ids)
+    divergence = (np.exp(reference) * (reference - got)).sum(axis=1)
+    assert 0 < divergence.mean() <= most
+
+
 def test_a_real_model_gives_the_same_bits_however_it_is_fed(model_file):
     path, vectors = model_file
     case = next(iter(json.loads((SHARED / "vectors" / vectors).read_text()).values()))

@@ -2,15 +2,17 @@
 #ifndef RUSTLLM_ATTENTION_H
 #define RUSTLLM_ATTENTION_H
 
-#include "attention_avx2.h"
-#include "attention_avx512.h"
-#include "attention_neon.h"
 #include "attention_portable.h"
+
+#define RL_TEMPLATE "attention_any.h"
+#include "every_width.h"
 
 static inline rl_merge_fn rl_merge_kernel(int level) {
 #if defined(__x86_64__)
-    if (level == RL_AVX512) return rl_merge_avx512;
-    if (level == RL_AVX2) return rl_merge_avx2;
+    if (level == RL_AVX512) return rl_merge_512;
+    if (level == RL_AVX2) return rl_merge_256;
+#elif defined(__aarch64__)
+    if (level >= RL_NEON) return rl_merge_neon;
 #endif
     (void)level;
     return rl_merge_portable;
@@ -18,7 +20,8 @@ static inline rl_merge_fn rl_merge_kernel(int level) {
 
 static inline rl_store_fn rl_store_kernel(int level) {
 #if defined(__x86_64__)
-    if (level == RL_AVX512 || level == RL_AVX2) return rl_store_f16c;
+    if (level == RL_AVX512) return rl_store_512;
+    if (level == RL_AVX2) return rl_store_256;
 #elif defined(__aarch64__)
     if (level >= RL_NEON) return rl_store_neon;
 #endif
@@ -28,8 +31,8 @@ static inline rl_store_fn rl_store_kernel(int level) {
 
 static inline rl_segment_fn rl_attend_kernel(int level) {
 #if defined(__x86_64__)
-    if (level == RL_AVX512) return rl_attend_avx512;
-    if (level == RL_AVX2) return rl_attend_avx2;
+    if (level == RL_AVX512) return rl_attend_512;
+    if (level == RL_AVX2) return rl_attend_256;
 #elif defined(__aarch64__)
     if (level >= RL_NEON) return rl_attend_neon;
 #endif

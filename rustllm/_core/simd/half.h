@@ -46,4 +46,11 @@ static inline uint16_t rl_float_to_half(float f) {
 
 static inline float rl_bf16_to_float(uint16_t h) { return rl_bits_to_float((uint32_t)h << 16); }
 
+/* Round to nearest even; a NaN stays one. */
+static inline uint16_t rl_float_to_bf16(float f) {
+    uint32_t bits = rl_float_to_bits(f);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
 #endif

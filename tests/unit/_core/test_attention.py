@@ -5,7 +5,7 @@ import pytest
 
 from rustllm._core import dispatch, segment
 
-PRECISIONS = pytest.mark.parametrize("is_half", [True, False], ids=["half", "float"])
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
 DIMENSIONS = (16, 32, 48, 64, 80, 96, 128, 256)
 
 
@@ -37,12 +37,30 @@ def spans(rng, n, n_queries):
     return first.tolist(), [int(rng.integers(f, n + 1)) for f in first]
 
 
+def as_stored(x, dtype):
+    """What a cache makes of rows: an independent version, in numpy."""
+    if dtype == "float32":
+        return x
+    if dtype == "float16":
+        return x.astype(np.float16).astype(np.float32)
+    if dtype == "bfloat16":
+        bits = x.view(np.uint32).astype(np.uint64)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16).astype(np.uint32).view(np.float32)
+    out = np.empty_like(x)
+    for at in range(0, x.shape[1], 32):
+        block = x[:, at : at + 32]
+        scale = (np.abs(block).max(axis=1) / np.float32(127)).astype(np.float16).astype(np.float32)
+        scale = np.where(scale == 0, np.float32(1), scale)[:, None]
+        out[:, at : at + 32] = np.clip(np.rint(block * (1 / scale)), -127, 127) * scale
+    return out
+
+
 def same(one, other):
     return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True))
 
 
-@PRECISIONS
-def test_every_level_gives_the_same_bits(is_half, at_level):
+@DTYPES
+def test_every_level_gives_the_same_bits(dtype, at_level):
     rng = np.random.default_rng(7)
     for dim in DIMENSIONS:
         for n_queries in range(1, 9):
@@ -51,32 +69,31 @@ def test_every_level_gives_the_same_bits(is_half, at_level):
             first, last = spans(rng, n, n_queries)
             softcap = float(rng.choice([0.0, 2.0]))
             at_level("scalar")
-            planes = segment.store_positions(keys, values, is_half)
-            expected = segment.attend(planes, queries, first, last, is_half, softcap)
+            planes = segment.store_positions(keys, values, dtype)
+            expected = segment.attend(planes, queries, first, last, dtype, softcap)
             for level in dispatch.available_levels():
                 at_level(level)
-                assert np.array_equal(segment.store_positions(keys, values, is_half), planes), level
-                together = segment.attend(planes, queries, first, last, is_half, softcap)
+                assert np.array_equal(segment.store_positions(keys, values, dtype), planes), level
+                together = segment.attend(planes, queries, first, last, dtype, softcap)
                 assert same(together, expected), (level, dim, n_queries, n, first, last)
                 for i in range(n_queries):
                     one = slice(i, i + 1)
                     alone = segment.attend(
-                        planes, queries[one], first[one], last[one], is_half, softcap
+                        planes, queries[one], first[one], last[one], dtype, softcap
                     )
                     assert same(alone, [part[one] for part in expected]), (level, dim, i)
 
 
-@PRECISIONS
-def test_agrees_with_double_precision(is_half, at_level):
+@DTYPES
+def test_agrees_with_double_precision(dtype, at_level):
     rng = np.random.default_rng(8)
     keys, values, queries = arrays(rng, 100, 64, 5)
     first, last = [0, 3, 50, 0, 99], [100, 90, 51, 1, 100]
-    if is_half:
-        keys, values = (a.astype(np.float16).astype(np.float32) for a in (keys, values))
+    keys, values = (as_stored(a, dtype) for a in (keys, values))
     for level in dispatch.available_levels():
         at_level(level)
-        planes = segment.store_positions(keys, values, is_half)
-        out, top, total = segment.attend(planes, queries, first, last, is_half)
+        planes = segment.store_positions(keys, values, dtype)
+        out, top, total = segment.attend(planes, queries, first, last, dtype)
         for i, (start, end) in enumerate(zip(first, last, strict=True)):
             scores = keys[start:end].astype(np.float64) @ queries[i]
             weights = np.exp(scores - scores.max())
@@ -85,21 +102,21 @@ def test_agrees_with_double_precision(is_half, at_level):
             np.testing.assert_allclose(out[i], weights @ values[start:end], rtol=1e-4, atol=1e-4)
 
 
-@PRECISIONS
+@DTYPES
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_what_a_query_does_not_see_does_not_reach_it(is_half, poison, at_level):
+def test_what_a_query_does_not_see_does_not_reach_it(dtype, poison, at_level):
     rng = np.random.default_rng(9)
     keys, values, queries = arrays(rng, 40, 32, 4)
     first, last = [0, 0, 5, 0], [20, 30, 25, 40]
     at_level("scalar")
     expected = segment.attend(
-        segment.store_positions(keys, values, is_half), queries, first, last, is_half
+        segment.store_positions(keys, values, dtype), queries, first, last, dtype
     )
     keys[31] = values[30] = poison
     for level in dispatch.available_levels():
         at_level(level)
-        planes = segment.store_positions(keys, values, is_half)
-        out, top, total = segment.attend(planes, queries, first, last, is_half)
+        planes = segment.store_positions(keys, values, dtype)
+        out, top, total = segment.attend(planes, queries, first, last, dtype)
         seen = [0, 1, 2]
         assert same([a[seen] for a in (out, top, total)], [a[seen] for a in expected]), level
         assert not np.isfinite(out[3]).all(), level
@@ -109,8 +126,8 @@ def test_nothing_visible_gives_nothing(at_level):
     keys, values, queries = arrays(np.random.default_rng(1), 16, 16, 2)
     for level in dispatch.available_levels():
         at_level(level)
-        planes = segment.store_positions(keys, values, True)
-        out, top, total = segment.attend(planes, queries, [3, 0], [3, 16], True)
+        planes = segment.store_positions(keys, values, "float16")
+        out, top, total = segment.attend(planes, queries, [3, 0], [3, 16], "float16")
         assert not out[0].any()
         assert top[0] == -np.inf
         assert total[0] == 0
@@ -120,9 +137,42 @@ def test_nothing_visible_gives_nothing(at_level):
 def test_wrong_sizes_are_refused():
     keys, values, queries = arrays(np.random.default_rng(1), 16, 16, 2)
     with pytest.raises(ValueError, match="multiple of 16"):
-        segment.store_positions(keys[:, :8].copy(), values[:, :8].copy(), True)
-    planes = segment.store_positions(keys, values, True)
-    with pytest.raises(ValueError, match="precision"):
-        segment.attend(planes, queries, [0, 0], [1, 1], False)
+        segment.store_positions(keys[:, :8].copy(), values[:, :8].copy(), "float16")
+    planes = segment.store_positions(keys, values, "float16")
+    with pytest.raises(ValueError, match="another dimension or dtype"):
+        segment.attend(planes, queries, [0, 0], [1, 1], "float32")
     with pytest.raises(ValueError, match="positions 0 to 129"):
-        segment.attend(planes, queries, [0, 0], [1, 129], True)
+        segment.attend(planes, queries, [0, 0], [1, 129], "float16")
+
+
+@DTYPES
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-9, 1e-6, 1e-3, 1.0, 6e4])
+def test_what_is_stored_is_what_the_dtype_can_hold(dtype, size, at_level):
+    """A query sees one position, so that its output is that position's value."""
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((2, 48, 80)).astype(np.float32).clip(-1, 1)
+    keys, values = rows * np.float32(size)
+    with np.errstate(over="ignore"):
+        expected = as_stored(values, dtype)
+    queries = np.zeros((8, 80), np.float32)
+    for level in dispatch.available_levels():
+        at_level(level)
+        planes = segment.store_positions(keys, values, dtype)
+        for start in range(0, 48, 8):
+            first = list(range(start, start + 8))
+            out, _, _ = segment.attend(planes, queries, first, [i + 1 for i in first], dtype)
+            np.testing.assert_allclose(out, expected[start : start + 8], rtol=1e-6, atol=0)
+
+
+@DTYPES
+def test_a_position_that_is_not_finite_spoils_what_sees_it(dtype, at_level):
+    rng = np.random.default_rng(4)
+    for level in dispatch.available_levels():
+        at_level(level)
+        for poison in (np.nan, np.inf, -np.inf):
+            keys, values, queries = arrays(rng, 20, 48, 2)
+            values[7, 40] = poison
+            planes = segment.store_positions(keys, values, dtype)
+            out, _, _ = segment.attend(planes, queries, [0, 8], [20, 20], dtype)
+            assert not np.isfinite(out[0, 40]), level
+            assert np.isfinite(out[1]).all(), level

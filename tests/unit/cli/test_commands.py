@@ -62,6 +62,20 @@ def test_generate_writes_each_piece_when_it_comes(capsys, monkeypatch, small):
     assert len(seen) >= 3 and "".join(seen) == "at \n"
 
 
+def test_generate_passes_on_what_keys_and_values_are_kept_in(capsys, monkeypatch, small):
+    seen = []
+    monkeypatch.setattr(
+        "rustllm.cli.generate.open_model", lambda args, output: seen.append(args.kv_dtype) or small
+    )
+    main(["generate", "--kv-dtype", "int8", "-n", "1", "the c"])
+    main(["generate", "-n", "1", "the c"])
+    assert seen == ["int8", None]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["generate", "--kv-dtype", "f16", "the c"])
+    assert "'bfloat16', 'int8'" in capsys.readouterr().err
+
+
 def test_generate_as_a_document(capsys):
     assert main(["generate", "--json", "--seed", "1", "-n", "4", "the c"]) == 0
     found = document(capsys)

@@ -8,6 +8,7 @@ import pytest
 
 import rustllm
 from rustllm.errors import (
+    ArgumentError,
     ContextLengthError,
     FileFormatError,
     FileMissingError,
@@ -88,6 +89,14 @@ def test_a_folder_runs_and_knows_where_a_text_ends(tmp_path):
     assert model.forward([1, 2, 3], model.new_state()).shape == (40,)
     with pytest.raises(RustLLMError, match="tokenizer"):
         _ = model.tokenizer
+
+
+def test_what_states_are_kept_in_is_a_choice(tmp_path):
+    model = rustllm.load_model(write_folder(tmp_path), threads=1, kv_dtype="int8")
+    assert model.kv_dtype == model.new_state().kv_dtype == "int8"
+    assert model.new_state(kv_dtype="bfloat16").kv_dtype == "bfloat16"
+    with pytest.raises(ArgumentError, match="float8"):
+        rustllm.load_model(tmp_path / "not even there", kv_dtype="float8")
 
 
 def test_shards_are_one_model(tmp_path):

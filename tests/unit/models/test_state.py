@@ -8,6 +8,7 @@ import pytest
 
 from rustllm import serialize
 from rustllm._core.engine import Rows
+from rustllm._core.kv_cache import DTYPES as CACHE_DTYPES
 from rustllm._core.kv_cache import KVCache
 from rustllm.errors import (
     ArgumentError,
@@ -22,6 +23,7 @@ from rustllm.errors import (
     StateError,
     TruncatedFileError,
 )
+from rustllm.models.kv_dtype import KV_DTYPES
 from rustllm.models.load import architecture
 from rustllm.models.transformer import Transformer
 
@@ -29,6 +31,7 @@ from .tiny import random_weights, tiny_config, tiny_model
 
 IDS = np.random.default_rng(7).integers(0, 83, 400).astype(np.int32)
 ARCHITECTURES = pytest.mark.parametrize("name", ["llama", "gemma3"])
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
 PRECISIONS = pytest.mark.parametrize("exact", [False, True], ids=["half", "single"])
 
 
@@ -132,6 +135,8 @@ def test_the_cache_refuses_what_does_not_fit():
             cache.advance(n)
     with pytest.raises(ValueError, match="at least one"):
         KVCache(1, 1, 0, 40)
+    with pytest.raises(ValueError, match="float32, float16, bfloat16, int8"):
+        KVCache(1, 1, 16, 40, "float8")
     with pytest.raises(TypeError, match="once"):
         cache.__init__(1, 1, 16, 40)
 
@@ -149,6 +154,88 @@ def test_segments_larger_than_a_huge_page_hold_what_was_written():
         for got, part in zip(cache.to_arrays(), parts, strict=True):
             assert np.array_equal(got, part)
     assert np.array_equal(two.to_arrays()[0], parts[0][:, : 16 * 256])
+
+
+# ---- dtypes of keys and values -------------------------------------------------------------------
+
+
+@ARCHITECTURES
+@DTYPES
+def test_forks_cuts_files_and_batches_give_the_bits_of_a_fresh_state(name, dtype, tmp_path):
+    model = tiny_model(name, kv_dtype=dtype)
+    state = model.new_state()
+    assert state.kv_dtype == model.kv_dtype == dtype
+    expected = model.forward(IDS[:210], state)
+    model.forward(IDS[300:350], state)
+    state.truncate(205)
+    twin = state.fork()
+    assert twin.kv_dtype == dtype
+    state.save(tmp_path / "state")
+    loaded = model.new_state()
+    loaded.load(tmp_path / "state")
+    fresh = model.new_state()
+    model.forward(IDS[:205], fresh)
+    for other in (state, twin, loaded):
+        assert np.array_equal(model.forward(IDS[205:210], other), expected)
+    for rows in model.forward_batch([IDS[205:210], IDS[:3]], [fresh, model.new_state()])[:1]:
+        assert np.array_equal(np.asarray(rows).reshape(-1, 83)[-1], expected)
+
+
+@ARCHITECTURES
+def test_a_coarser_dtype_stays_near_and_takes_less_memory(name):
+    scores, sizes = {}, {}
+    for dtype in ("float32", "float16", "bfloat16", "int8"):
+        model = tiny_model(name, exact=True)
+        state = model.new_state(kv_dtype=dtype)
+        scores[dtype] = model.forward(IDS[:200], state, logits="all").astype(np.float64)
+        sizes[dtype] = state.nbytes
+    spread = scores["float32"].std()
+    errors = {key: np.abs(scores[key] - scores["float32"]).mean() / spread for key in scores}
+    assert 0 < errors["float16"] < 1e-3
+    assert errors["float16"] < errors["bfloat16"] < 2e-2
+    assert 0 < errors["int8"] < 3e-2
+    assert sizes["float32"] == 2 * sizes["float16"] == 2 * sizes["bfloat16"]
+    assert sizes["int8"] < 0.6 * sizes["float16"]
+
+
+def test_a_state_is_loaded_into_one_of_its_dtype_only(tmp_path):
+    model = tiny_model()
+    state = model.new_state(kv_dtype="int8")
+    model.forward(IDS[:50], state)
+    state.save(tmp_path / "state")
+    other = model.new_state()
+    model.forward(IDS[:7], other)
+    with pytest.raises(StateError, match="in int8, not float16") as caught:
+        other.load(tmp_path / "state")
+    assert "kv_dtype='int8'" in caught.value.hint
+    assert other.position == 7
+    tree = serialize.load(tmp_path / "state")
+    for wrong in (3, "float8", None):
+        serialize.dump({**tree, "kv_dtype": wrong}, tmp_path / "wrong")
+        with pytest.raises((StateError, FileFormatError)):
+            state.load(tmp_path / "wrong")
+
+
+def test_files_from_before_the_choice_are_float16(tmp_path):
+    model = tiny_model()
+    state = model.new_state()
+    model.forward(IDS[:50], state)
+    state.save(tmp_path / "state")
+    tree = serialize.load(tmp_path / "state")
+    del tree["kv_dtype"]
+    serialize.dump(tree, tmp_path / "old")
+    loaded = model.new_state()
+    loaded.load(tmp_path / "old")
+    assert np.array_equal(model.forward(IDS[50:52], loaded), model.forward(IDS[50:52], state))
+
+
+def test_an_unknown_dtype_is_refused():
+    assert KV_DTYPES == CACHE_DTYPES
+    with pytest.raises(ArgumentError, match="float8") as caught:
+        tiny_model().new_state(kv_dtype="float8")
+    assert "float32, float16, bfloat16, int8" in caught.value.hint
+    with pytest.raises(ArgumentError, match="'f16'"):
+        tiny_model(kv_dtype="f16")
 
 
 # ---- files ---------------------------------------------------------------------------------------

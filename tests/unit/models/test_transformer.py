@@ -24,7 +24,9 @@ from .tiny import tiny_config, tiny_model
 IDS = np.random.default_rng(5).integers(0, 83, 300)
 ARCHITECTURES = pytest.mark.parametrize("name", ["llama", "gemma3"])
 KINDS = pytest.mark.parametrize(
-    "kind", [{}, {"exact": True}, {"type_id": 8}], ids=["float", "exact", "int8"]
+    "kind",
+    [{}, {"exact": True}, {"type_id": 8}, {"kv_dtype": "bfloat16"}, {"kv_dtype": "int8"}],
+    ids=["float", "exact", "int8", "bfloat16 cache", "int8 cache"],
 )
 
 

@@ -46,9 +46,16 @@ def random_weights(plan, seed=0, type_id=0):
     return weights
 
 
-def tiny_model(name="llama", *, exact=False, threads=1, type_id=0, seed=0, **changes):
+def tiny_model(
+    name="llama", *, exact=False, kv_dtype=None, threads=1, type_id=0, seed=0, **changes
+):
     config = tiny_config(name, **changes)
     plan = architecture(name)(config)
     return Transformer(
-        config, plan, random_weights(plan, seed, type_id), threads=threads, exact=exact
+        config,
+        plan,
+        random_weights(plan, seed, type_id),
+        threads=threads,
+        exact=exact,
+        kv_dtype=kv_dtype,
     )
