@@ -1,4 +1,4 @@
-"""What keys and values can be kept in, by name: apart from the engine, to be asked before it loads."""
+"""What keys and values can be kept in, by name: apart from the engine, to be asked first."""
 
 from __future__ import annotations
 
