@@ -57,8 +57,8 @@ directives = {
 # means on a free-threaded Python, is in docs/free-threading.md; a test holds the two together.
 FREE_THREADED = """
     alloc arrays attend automaton bpe byte_level cache coder cow dispatch experts from_utf8 gemm
-    hooks intern linear peaks quant rank_file rowwise scan segment sizes specials split status text
-    threads unicode unigram unigram_seeds utf8 view vocab wordpiece zeroed
+    hooks intern json_text linear peaks quant rank_file rowwise scan segment sizes specials split
+    status text threads unicode unigram unigram_seeds utf8 view vocab wordpiece zeroed
 """
 
 # Every floating-point result must be the same on every path, so contraction is never left to the

@@ -33,17 +33,21 @@ PATTERN = (
 def texts(files: list[str]) -> list[str]:
     out = []
     for name in files:
-        with Path(name).open(encoding="utf-8") as file:
-            out += [json.loads(line)["text"] for line in file]
+        with Path(name).open(encoding="utf-8", newline="") as file:
+            if name.endswith(".txt"):
+                out.append(file.read())
+            else:
+                out += [json.loads(line)["text"] for line in file]
     return out
 
 
 def rustllm(files: list[str], vocabulary: str, workers: int, folder: Path) -> float:
     import rustllm
+    from rustllm import corpus
 
     encoding = rustllm.get_encoding("cl100k_base", vocab=vocabulary)
     start = time.perf_counter()
-    rustllm.corpus.tokenize(files, folder / "out", encoding, workers=workers)
+    corpus.tokenize(files, folder / "out", encoding, workers=workers)
     return time.perf_counter() - start
 
 

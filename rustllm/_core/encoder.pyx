@@ -857,6 +857,106 @@ cdef class Encoder:
         """As `encode_batch`, with the number of ids of each text as ``int64 [n_texts]``."""
         return self.batch(texts, accept, refuse, threads, 2)
 
+    def encode_spans(
+        self, const uint8_t[::1] data, const int64_t[:, ::1] spans, SpecialMatcher accept=None,
+        int threads=1, end=None, dtype=uint32
+    ):
+        """Ids of the texts ``data[start:stop]``, in UTF-8, that the rows of `spans` name.
+
+        Parameters
+        ----------
+        data : buffer
+            Must not be written to meanwhile.
+        spans : ndarray of int64 [n, 2]
+        end : int, optional
+            Put behind the ids of every text.
+        dtype : numpy dtype
+            Of the ids: an unsigned integer of 2 or an integer of 4 bytes.
+
+        Returns
+        -------
+        ids : ndarray of `dtype`
+        lengths : ndarray of int64 [n]
+            Ids of each text, `end` included.
+
+        Raises
+        ------
+        OverflowError
+            An id does not fit `dtype`.
+        """
+        cdef Py_ssize_t n = spans.shape[0], i, j, size = 0, total = 0
+        cdef Py_ssize_t more = end is not None
+        cdef uint32_t last = 0 if end is None else end
+        cdef uint32_t most = last
+        cdef int width = dtype.itemsize, status
+        cdef const uint8_t* base = &data[0] if data.shape[0] else NULL
+        cdef const uint32_t* source
+        cdef uint8_t* out
+        cdef int64_t* length
+        cdef Item* items
+        cdef Job job
+        cdef Py_buffer view
+        if spans.shape[1] != 2 or dtype.kind not in "iu" or (width != 2 and width != 4):
+            raise ValueError("spans needs two columns, dtype 2 or 4 bytes")
+        items = <Item*>malloc(n * sizeof(Item) + 1)
+        if items is NULL:
+            raise MemoryError
+        memset(&job, 0, sizeof(Job))
+        job.coder = &self.coder
+        job.items = items
+        job.n = n
+        job.accept = &accept.trie if accept is not None else NULL
+        try:
+            for i in range(n):
+                if not 0 <= spans[i, 0] <= spans[i, 1] <= data.shape[0]:
+                    raise ValueError(f"span {i} is outside of the buffer")
+                items[i].view.kind = 0
+                items[i].view.data = <void*>(base + spans[i, 0])
+                items[i].view.length = spans[i, 1] - spans[i, 0]
+                items[i].at = 0
+                items[i].stop = 0
+                size += items[i].view.length
+            threads = <int>min(<Py_ssize_t>max(threads, 1), size // PER_THREAD + 1, MAX_THREADS)
+            if n:
+                status = run_job(self, &job, threads, NULL)
+                if status == CANCELLED:
+                    PyErr_CheckSignals()
+                check_encoded(status)
+            lengths = empty(n, int64)
+            PyObject_GetBuffer(lengths, &view, PyBUF_WRITABLE)
+            length = <int64_t*>view.buf
+            for i in range(n):
+                length[i] = items[i].count + more
+                total += length[i]
+            PyBuffer_Release(&view)
+            ids = empty(total, dtype)
+            PyObject_GetBuffer(ids, &view, PyBUF_WRITABLE)
+            out = <uint8_t*>view.buf
+            with nogil:
+                for i in range(n):
+                    source = job.space[items[i].worker].out + items[i].start
+                    if width == 4:
+                        memcpy(out, source, items[i].count * sizeof(uint32_t))
+                        out += 4 * items[i].count
+                        if more:
+                            (<uint32_t*>out)[0] = last
+                            out += 4
+                    else:
+                        for j in range(items[i].count):
+                            most |= source[j]
+                            (<uint16_t*>out)[j] = <uint16_t>source[j]
+                        out += 2 * items[i].count
+                        if more:
+                            (<uint16_t*>out)[0] = <uint16_t>last
+                            out += 2
+            PyBuffer_Release(&view)
+            if width == 2 and most > 0xFFFF:
+                raise OverflowError(f"an id of this text does not fit {dtype}")
+            return ids, lengths
+        finally:
+            end_job(self, &job)
+            free(items)
+
     @property
     def n_vocab(self):
         """One more than the largest id."""

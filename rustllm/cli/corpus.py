@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -53,12 +52,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--on-error", choices=["raise", "skip", "quarantine"], default="raise", help="bad documents"
     )
-    group.add_argument("--unit-bytes", type=whole(1), default=16 << 20, metavar="N")
+    group.add_argument(
+        "--unit-bytes",
+        type=whole(1),
+        metavar="N",
+        help="of input that a crash may cost a worker (default: by the input, 1 to 16 MiB)",
+    )
     group.add_argument("--workers", type=whole(1), metavar="N", help="(default: all cores)")
     group.add_argument("--mode", choices=["threads", "processes", "inline"], default="threads")
-    group.add_argument(
-        "--events", action="store_true", help="progress as a line of JSON a unit on stderr"
-    )
+    group.add_argument("--events", action="store_true", help="progress as lines of JSON on stderr")
     group = parser.add_argument_group("derive")
     group.add_argument("--shuffle", type=int, metavar="SEED", help="documents in another order")
     group.add_argument(
@@ -212,15 +214,13 @@ def _tokenize(args: Namespace, output: Output) -> int:
 
     _target(args)
     tokenizer = open_tokenizer(args.tokenizer, output)
-    started = time.perf_counter()
     with output.progress() as bar:
 
         def show(event: dict[str, Any]) -> None:
             if args.events:
-                event = {**event, "seconds": round(time.perf_counter() - started, 3)}
                 print(json.dumps(event), file=sys.stderr, flush=True)
             else:
-                bar("tokenizing", event["bytes"], event["bytes_total"])
+                bar("tokenizing", event["bytes"], event["bytes_total"], after=_pace(event))
 
         made = corpus.tokenize(
             args.path,
@@ -246,6 +246,16 @@ def _tokenize(args: Namespace, output: Output) -> int:
         failed = f", {facts['failures']} left out" if facts["failures"] else ""
         output.line(f"{facts['documents']} documents, {facts['tokens']} tokens{failed}")
     return 0
+
+
+def _pace(event: dict[str, Any]) -> str:
+    """Ids so far, rate, time left, and the stage that the others wait for."""
+    left = event["seconds_left"]
+    time_left = "" if left is None else f", {left // 60:.0f}:{left % 60:02.0f} left"
+    return (
+        f" {event['tokens'] / 1e6:.1f} M ids, {event['bytes_per_second'] / 1e6:.0f} MB/s"
+        f"{time_left}, most time: {event['busiest']}"
+    )
 
 
 def _show(facts: dict[str, Any], output: Output) -> None:

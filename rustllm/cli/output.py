@@ -101,10 +101,12 @@ class ProgressBar:
         self._drawn_at = -1.0
         self._drawn = ""
 
-    def __call__(self, what: str, done: int, total: int | None, unit: str = "MB") -> None:
+    def __call__(
+        self, what: str, done: int, total: int | None, unit: str = "MB", after: str = ""
+    ) -> None:
         """Draw ``what`` with ``done`` of ``total`` bytes; ``total`` is None when unknown.
 
-        Any ``unit`` but MB is counted as it is.
+        Any ``unit`` but MB is counted as it is. ``after`` stands at the end of the line.
         """
         now = time.monotonic()
         finished = bool(total) and done >= (total or 0)
@@ -119,6 +121,7 @@ class ProgressBar:
             bar = "#" * filled + "." * (self.WIDTH - filled)
             whole = f"{total / 1e6:.1f}" if unit == "MB" else f"{total:,}"
             text = f"{what} [{bar}] {count}/{whole} {unit} {share:4.0%}"
+        text += after
         if text == self._drawn:
             return
         self._drawn = text

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rustllm.corpus.joining import Joiner, part_files
 from rustllm.corpus.journal import Journal
+from rustllm.corpus.meter import Meter, Progress
 from rustllm.corpus.plan import Plan, Unit, make_plan
-from rustllm.corpus.units import UnitRunner, summary, unit_path
-from rustllm.corpus.writer import hashed, write_data, write_manifest
+from rustllm.corpus.unit_file import read_whole, unit_path
+from rustllm.corpus.units import UnitRunner
+from rustllm.corpus.writer import write_manifest
 from rustllm.errors import RustLLMError, StateError
-from rustllm.serialize import atomic_write, load
+from rustllm.log import get_logger
+from rustllm.serialize import atomic_write
 
 if TYPE_CHECKING:
     from rustllm.corpus.reader import Corpus
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scheduler", "tokenize"]
 
-Progress = Callable[[dict[str, Any]], object]
+_LOG = get_logger("rustllm.corpus")
 
 # Does units somewhere and yields what the journal is to say of each, in any order. A unit may be
 # done twice: its file is written under another name and renamed, with the same bytes.
@@ -41,7 +44,7 @@ def tokenize(
     format: str = "bin",
     end_token: int | str | None = "auto",
     dtype: str | None = None,
-    unit_bytes: int = 16 << 20,
+    unit_bytes: int | None = None,
     on_error: str = "raise",
     workers: int | None = None,
     mode: Literal["threads", "processes", "inline"] = "threads",
@@ -68,15 +71,20 @@ def tokenize(
         end-of-text token if it has one.
     dtype : str, optional
         Type of the ids; by default ``uint16`` where the vocabulary fits.
-    unit_bytes : int
-        Bytes of input a unit, which is what a crash can cost, times the number of workers.
+    unit_bytes : int, optional
+        Bytes of input a unit, which is what a crash can cost, times the number of workers. By
+        default a 32nd of the input, from 1 to 16 MiB.
     on_error : {"raise", "skip", "quarantine"}
         What becomes of a document that cannot be read: "quarantine" lists it in ``failed.jsonl``.
     workers : int, optional
     mode : {"threads", "processes", "inline"}
         As for `rustllm.parallel_map`. The output does not depend on either.
     progress : callable, optional
-        Called with a dictionary after every unit: units, documents, tokens and bytes done.
+        Called with a dictionary after every unit, and twice a second while units of this process
+        are under way: ``units``, ``documents``, ``tokens``, ``failures`` and ``bytes`` done,
+        ``units_total`` and ``bytes_total``, ``seconds`` so far, ``bytes_per_second``,
+        ``seconds_left``, the shares of time of the ``stages`` (read, encode, commit, join), and
+        which of them is ``busiest``: what the others wait for. One call at a time, from any thread.
     scheduler : callable, optional
         Does the units instead of `workers` and `mode`: called as ``scheduler(runner, units)``, it
         yields ``runner(unit)`` for each, in any order, from wherever that was called. The folder
@@ -125,10 +133,7 @@ def tokenize(
     with _locked(folder):
         _settle_plan(folder, plan)
         if not (folder / "corpus.json").exists():
-            entries = _run_units(
-                folder, plan, tokenizer, scheduler or _local(workers, mode), progress
-            )
-            _join(folder, plan, entries)
+            _run_units(folder, plan, tokenizer, scheduler or _local(workers, mode), progress)
         _clean(folder)
     return Corpus(folder)
 
@@ -148,21 +153,40 @@ def _run_units(
     tokenizer: Tokenizer[Any],
     scheduler: Scheduler,
     progress: Progress | None,
-) -> dict[int, dict[str, Any]]:
+) -> None:
+    """Do what is not done yet, join it as it comes, and write the manifest."""
+    runner = UnitRunner(os.fspath(folder), plan.fingerprint, plan.inputs, plan.options, tokenizer)
     journal = Journal(folder / "journal.jsonl")
+    for index in [index for index in journal.entries if index >= len(plan.units)]:
+        del journal.entries[index]
+    joiner = None
     try:
-        todo = [unit for unit in plan.units if not _is_done(folder, plan, unit, journal)]
-        runner = UnitRunner(
-            os.fspath(folder), plan.fingerprint, plan.inputs, plan.options, tokenizer
-        )
-        # Large units first, so that none of them is the last one that everybody waits for.
-        todo.sort(key=lambda unit: (unit.start - unit.end, unit.index))
-        results = scheduler(runner, todo)
+
+        def redo(index: int, error: RustLLMError) -> None:
+            _LOG.warning(
+                "a unit was damaged after it had been committed and is done again",
+                unit=index, path=unit_path(folder, index), reason=error.message,
+            )  # fmt: skip
+            journal.add(_without_seconds(runner(plan.units[index])))
+
+        joiner = Joiner(folder, plan, journal.entries, redo)
+        done = joiner.next
+        todo = [unit for unit in plan.units[done:] if not _is_done(folder, plan, unit, journal)]
+        # Large units first, so that none of them is the last one that everybody waits for; the
+        # rest as they are joined.
+        most = max((unit.end - unit.start for unit in todo), default=0)
+        todo.sort(key=lambda unit: (2 * (unit.end - unit.start) <= most, unit.index))
+        meter = Meter(plan, journal, progress)
+        watched = runner if progress is None else replace(runner, tick=meter.tick)
+        results = scheduler(watched, todo)
         try:
             for entry in results:
+                seconds = entry.pop("seconds", {})
                 journal.add(entry)
-                if progress is not None:
-                    progress(_progress(plan, journal))
+                meter.add(entry, seconds)
+                with meter.stage("join"):
+                    joiner.advance()
+                meter.tell()
         finally:
             if (close := getattr(results, "close", None)) is not None:
                 close()
@@ -172,9 +196,16 @@ def _run_units(
                 path=folder,
                 hint="call again: what is committed stays",
             )
-        return journal.entries
+        joiner.advance()
+        _write_manifest(folder, plan, journal.entries, joiner)
     finally:
         journal.close()
+        if joiner is not None:
+            joiner.close()
+
+
+def _without_seconds(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "seconds"}
 
 
 def _local(workers: int | None, mode: Literal["threads", "processes", "inline"]) -> Scheduler:
@@ -188,64 +219,33 @@ def _local(workers: int | None, mode: Literal["threads", "processes", "inline"])
     return schedule
 
 
-def _progress(plan: Plan, journal: Journal) -> dict[str, Any]:
-    entries = journal.entries.values()
-    done = [plan.units[index] for index in journal.entries]
-    return {
-        "units": len(done),
-        "units_total": len(plan.units),
-        "bytes": sum(unit.end - unit.start for unit in done),
-        "bytes_total": sum(unit.end - unit.start for unit in plan.units),
-        "documents": sum(entry["documents"] for entry in entries),
-        "tokens": sum(entry["tokens"] for entry in entries),
-        "failures": sum(entry["failures"] for entry in entries),
-    }
-
-
 def _is_done(folder: Path, plan: Plan, unit: Unit, journal: Journal) -> bool:
-    """Whether a unit's file is there and whole; journals it if only the journal lacks it."""
+    """Whether a unit's file is there and whole; journals it if only the journal lacks it.
+
+    A file that the journal knows is compared with its checksums when it is joined.
+    """
     path = unit_path(folder, unit.index)
     if not path.exists():
         journal.entries.pop(unit.index, None)
         return False
     if unit.index in journal.entries:
         return True
-    try:
-        result = load(path)
-        if result["plan"] != plan.fingerprint or result["unit"] != unit.index:
-            return False
-        journal.add(summary(unit.index, result))
-    except (RustLLMError, KeyError, TypeError):
+    facts = read_whole(path, plan.fingerprint, unit.index)
+    if facts is None:
         return False  # torn or foreign: done again, and replaced
+    journal.add(facts)
     return True
 
 
-def _join(folder: Path, plan: Plan, entries: dict[int, dict[str, Any]]) -> None:
-    """Write the final files out of the units, the manifest last."""
-    options = plan.options
+def _write_manifest(
+    folder: Path, plan: Plan, entries: dict[int, dict[str, Any]], joiner: Joiner
+) -> None:
+    """Write the final files and, last, what they are."""
     total = {
         name: sum(entry[name] for entry in entries.values())
         for name in ("tokens", "documents", "text_bytes", "failures")
     }
-
-    def parts(name: str) -> Iterator[Any]:
-        for unit in plan.units:
-            yield load(unit_path(folder, unit.index))[name]
-
-    files = write_data(
-        folder,
-        options["format"],
-        options["dtype"],
-        total["tokens"],
-        total["documents"],
-        parts("ids"),
-        lambda: parts("lengths"),
-    )
-    if options["on_error"] == "quarantine":
-        with hashed(folder / "failed.jsonl", files) as file:
-            for failures in parts("failures"):
-                for failure in failures:
-                    file.write(json.dumps(failure, sort_keys=True).encode() + b"\n")
+    files = joiner.finish(total["tokens"], total["documents"])
     sources = [{"path": item.path, "bytes": 0, "tokens": 0, "documents": 0} for item in plan.inputs]
     for unit in plan.units:
         source, entry = sources[unit.input], entries[unit.index]
@@ -256,7 +256,7 @@ def _join(folder: Path, plan: Plan, entries: dict[int, dict[str, Any]]) -> None:
         "version": 1,
         "plan": plan.fingerprint,
         "tokenizer": plan.tokenizer,
-        "options": options,
+        "options": plan.options,
         **total,
         "files": files,
         "sources": sources,
@@ -271,8 +271,8 @@ def _clean(folder: Path) -> None:
         path.unlink()
     (folder / "units").rmdir()
     (folder / "journal.jsonl").unlink(missing_ok=True)
-    for path in folder.glob(".*.tmp"):
-        path.unlink()
+    for path in [*folder.glob(".*.tmp"), *part_files(folder)]:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 
 from rustllm.errors import ArgumentError, FileFormatError, TruncatedFileError
 
-__all__ = ["FORMATS", "choose_dtype", "write_ids", "write_megatron_index"]
+__all__ = ["FORMATS", "choose_dtype", "npy_header", "write_ids", "write_megatron_index"]
 
 FORMATS = {"bin": "tokens.bin", "npy": "tokens.npy", "megatron": "tokens.bin"}
 _MEGATRON_CODES = {"uint16": 8, "int32": 4}
@@ -49,13 +49,19 @@ def write_ids(file: IO[bytes], format: str, dtype: str, n: int, parts: Iterator[
     """Write `n` ids that come in parts."""
     little = np.dtype(dtype).newbyteorder("<")
     if format == "npy":
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header, {"descr": little.str, "fortran_order": False, "shape": (n,)}
-        )
-        file.write(header.getvalue())
+        file.write(npy_header(dtype, n))
     for part in parts:
         file.write(memoryview(part.astype(little, copy=False)).cast("B") if len(part) else b"")
+
+
+def npy_header(dtype: str, n: int) -> bytes:
+    """Return what stands before `n` ids; of one size for every `n`."""
+    header = io.BytesIO()
+    little = np.dtype(dtype).newbyteorder("<")
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": little.str, "fortran_order": False, "shape": (n,)}
+    )
+    return header.getvalue()
 
 
 def write_megatron_index(

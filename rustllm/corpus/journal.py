@@ -57,4 +57,17 @@ def _read(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(text)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("unit"), int) else None
+    return entry if _is_entry(entry) else None
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this says of a unit all that is asked of it later."""
+    if not isinstance(entry, dict):
+        return False
+    counts = [entry.get(name) for name in ("unit", "tokens", "documents", "text_bytes", "failures")]
+    for name in ("size", "crc"):
+        part = entry.get(name)
+        if not isinstance(part, dict):
+            return False
+        counts += [part.get(key) for key in ("ids", "lengths", "failures")]
+    return all(type(count) is int and count >= 0 for count in counts)

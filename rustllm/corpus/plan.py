@@ -35,6 +35,7 @@ _FOUND = ("jsonl", "json", "csv", "tsv", "parquet", "arrow")
 # Units of these may begin at any line.
 _BY_LINE = ("lines", "jsonl")
 _SAMPLE = 1 << 16
+_UNIT = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def make_plan(
     format: str = "bin",
     end_token: int | str | None = "auto",
     dtype: str | None = None,
-    unit_bytes: int = 16 << 20,
+    unit_bytes: int | None = None,
     on_error: str = "raise",
 ) -> Plan:
     """Plan the tokenizing of `inputs`; arguments as in `rustllm.corpus.tokenize`.
@@ -149,7 +150,7 @@ def make_plan(
     """
     from rustllm.corpus.formats import choose_dtype
 
-    if unit_bytes < 1:
+    if unit_bytes is not None and unit_bytes < 1:
         raise ArgumentError(f"unit_bytes must be at least 1, got {unit_bytes}")
     if on_error not in ("raise", "skip", "quarantine"):
         raise ArgumentError(f"on_error must be raise, skip or quarantine, got {on_error!r}")
@@ -159,11 +160,13 @@ def make_plan(
     if not files:
         raise ArgumentError("there is nothing to tokenize")
     end_id = _end_id(tokenizer, end_token)
-    seen = []
+    looked = [_look_at(path, kind) for path in files]
+    seen = [item for item, _ in looked]
+    if unit_bytes is None:
+        # Enough units for their ends to matter little, few enough for their commits not to.
+        unit_bytes = min(max(sum(item.size for item in seen) // 32, _UNIT // 16), _UNIT)
     units: list[Unit] = []
-    for number, path in enumerate(files):
-        item, whole = _look_at(path, kind)
-        seen.append(item)
+    for number, (item, whole) in enumerate(looked):
         step = max(item.size, 1) if whole else unit_bytes
         for start in range(0, max(item.size, 1), step):
             units.append(Unit(len(units), number, start, min(start + step, item.size)))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rustllm._core.json_text import scan_texts
+from rustllm._core.utf8 import valid_utf8_length
+from rustllm.corpus.blocks import MAX_LINE, line_blocks
 from rustllm.corpus.plan import Input, Unit
+from rustllm.corpus.unit_file import UnitWriter, unit_path, write_unit
 from rustllm.errors import (
     FileFormatError,
     MemoryLimitError,
@@ -19,22 +25,18 @@ from rustllm.errors import (
     StateError,
     error_context,
 )
-from rustllm.serialize import dump
 
 if TYPE_CHECKING:
     from rustllm.traits import Tokenizer
 
-__all__ = ["UnitRunner", "unit_path"]
+__all__ = ["UnitRunner"]
 
-# Characters encoded at once: enough for the encoder to run at full speed, little enough memory.
-_BATCH = 1 << 22
-_BLOCK = 1 << 20
-_MAX_LINE = 1 << 28
-
-
-def unit_path(folder: Path, index: int) -> Path:
-    """Return where the result of a unit lies."""
-    return folder / "units" / f"{index:08d}.rllm"
+# Texts are encoded together, about so many bytes and texts at once; from a size on piece by piece.
+_BATCH = 1 << 20
+_TEXTS = 1 << 14
+_LONG = 1 << 22
+_PIECE = 1 << 20
+_NEAR = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -46,136 +48,322 @@ class UnitRunner:
     inputs: tuple[Input, ...]
     options: dict[str, Any]
     tokenizer: Tokenizer[Any]
+    tick: Callable[[int, int], object] | None = None
+    """Is told the number of a unit and how many of its bytes have been done, where it can be."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What watches stays where it is.
+        return UnitRunner, (
+            self.folder, self.fingerprint, self.inputs, self.options, self.tokenizer,
+        )  # fmt: skip
 
     def __call__(self, unit: Unit) -> dict[str, Any]:
         """Do a unit, commit it, and return what the journal says of it."""
         item = self.inputs[unit.input]
+        path = unit_path(Path(self.folder), unit.index)
         with error_context("tokenizing", path=item.path, start=unit.start, end=unit.end):
             self._require_unchanged(item)
-            result = self._encode(item, unit)
-            self._require_unchanged(item)
-            dump({"plan": self.fingerprint, "unit": unit.index, **result}, self._path(unit))
-        return summary(unit.index, result)
-
-    def _path(self, unit: Unit) -> Path:
-        return unit_path(Path(self.folder), unit.index)
+            with write_unit(path, self.options["dtype"]) as out:
+                work = _UnitWork(self, item, unit, out)
+                started = time.perf_counter()
+                work.do()
+                self._require_unchanged(item)
+                facts = out.finish(self.fingerprint, unit.index)
+                written = time.perf_counter()
+            ended = time.perf_counter()
+        seconds = {
+            "read": written - started - work.encoding,
+            "encode": work.encoding,
+            "commit": ended - written,
+        }
+        return {**facts, "seconds": seconds}
 
     def _require_unchanged(self, item: Input) -> None:
         status = os.stat(item.path)  # noqa: PTH116  the error context has the path
         if (status.st_size, status.st_mtime_ns) != (item.size, item.mtime_ns):
             raise StateError("the input changed since the plan was made", path=item.path)
 
-    def _encode(self, item: Input, unit: Unit) -> dict[str, Any]:
-        dtype = np.dtype(self.options["dtype"])
-        failures: list[dict[str, Any]] = []
-        ids: list[np.ndarray[Any, Any]] = []
-        lengths: list[np.ndarray[Any, Any]] = []
-        batch: list[str] = []
-        n_chars = n_bytes = 0
 
-        def flush() -> None:
-            nonlocal n_chars
-            encoded = self.tokenizer.encode_batch_flat(batch, 1, disallowed_special=())
-            flat, counts = encoded.ids, np.diff(encoded.offsets)
-            if (end := self.options["end_id"]) is not None:
-                flat = np.insert(flat, encoded.offsets[1:], np.uint32(end))
-                counts = counts + 1
-            if len(flat) and int(flat.max()) > np.iinfo(dtype).max:
-                raise StateError(f"the id {int(flat.max())} does not fit {dtype}")
-            ids.append(flat.astype(dtype))
-            lengths.append(counts)
-            batch.clear()
-            n_chars = 0
+class _UnitWork:
+    """From the documents of one unit to ids; memory is that of a batch, or of a line."""
 
-        for offset, document in self._documents(item, unit):
-            if isinstance(document, RustLLMError):
-                self._fail(document, item, offset, failures)
-                continue
-            batch.append(document)
-            n_chars += len(document)
-            n_bytes += (
-                len(document)
-                if document.isascii()
-                else len(document.encode("utf-8", "surrogatepass"))
-            )
-            if n_chars >= _BATCH:
-                flush()
-        flush()
-        return {
-            "ids": np.concatenate(ids),
-            "lengths": np.concatenate(lengths).astype(np.int64),
-            "text_bytes": n_bytes,
-            "failures": failures,
+    def __init__(self, runner: UnitRunner, item: Input, unit: Unit, out: UnitWriter) -> None:
+        self._options = runner.options
+        self._tokenizer = runner.tokenizer
+        self._item = item
+        self._unit = unit
+        self._out = out
+        self._watcher = runner.tick
+        self._done = 0
+        self._how: dict[str, Any] = {
+            "end_id": runner.options["end_id"],
+            "dtype": runner.options["dtype"],
         }
+        self.encoding = 0.0
 
-    def _fail(
-        self, error: RustLLMError, item: Input, offset: int, failures: list[dict[str, Any]]
-    ) -> None:
-        if self.options["on_error"] == "raise":
-            raise error
-        failures.append(
-            {"path": item.path, "offset": offset, "code": error.code, "message": error.message}
-        )
+    def do(self) -> None:
+        """Read and encode every document of the unit."""
+        if self._item.kind == "text":
+            self._do_text()
+        elif self._item.kind in ("lines", "jsonl"):
+            self._do_lines()
+        else:
+            self._do_records()
 
-    def _documents(self, item: Input, unit: Unit) -> Iterator[tuple[int, str | RustLLMError]]:
-        """Yield the documents of a unit and where they begin, or the error that one of them is."""
-        if item.kind == "text":
-            from rustllm.loaders.text import read_text
+    # ---- lines ----
 
-            try:
-                yield 0, read_text(item.path)
-            except FileFormatError as error:
-                yield 0, error
-            return
-        if item.kind not in ("lines", "jsonl"):
-            yield from self._records(item)
-            return
-        for offset, line in _lines(item, unit):
-            if not line.strip():
-                continue
-            try:
-                yield offset, self._document_of(line, item, offset)
-            except RustLLMError as error:
-                yield offset, error
+    def _do_lines(self) -> None:
+        name = None
+        if self._item.kind == "jsonl":
+            # Such a name is in no line as it is: every one is left to Python.
+            name = self._options["field"].encode("utf-8", "surrogatepass")
+        spans = np.empty((_TEXTS, 2), np.int64)
+        for buffer, offset, start, stop in line_blocks(self._item, self._unit):
+            at, n = start, 0
+            while at < stop:
+                at, n, odd = scan_texts(buffer, at, stop, name, spans, n)
+                if n == _TEXTS:
+                    n = self._encode_spans(buffer, spans, n)
+                if odd >= 0:
+                    # The byte order mark belongs to the first line.
+                    where = 0 if at == 3 and start == 3 else offset + at
+                    n = self._do_odd_line(buffer, at, odd, where, spans, n)
+                    at = odd
+            self._encode_spans(buffer, spans, n)
+            self._tick(stop)
 
-    def _records(self, item: Input) -> Iterator[tuple[int, str | RustLLMError]]:
-        """Yield the texts of a table's rows, under the number of the row."""
-        name = self.options["field"]
+    def _do_odd_line(
+        self, buffer: bytearray, at: int, stop: int, offset: int, spans: Any, n: int
+    ) -> int:
+        """Read a line as Python does; its text takes its place in the buffer."""
+        try:
+            line = bytes(memoryview(buffer)[at:stop])
+            text = _document_of(line, self._item, self._options["field"], offset)
+        except RustLLMError as error:
+            self._fail(error, offset)
+            return n
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            n = self._encode_spans(buffer, spans, n)
+            self._encode_texts([text])
+            return n
+        memoryview(buffer)[at : at + len(data)] = data  # never longer than its JSON
+        spans[n] = at, at + len(data)
+        return n + 1
+
+    def _encode_spans(self, buffer: bytearray, spans: Any, n: int) -> int:
+        """Encode the first `n` spans; the next is the first again."""
+        sizes = spans[:n, 1] - spans[:n, 0]
+        at = 0
+        for long in [*np.flatnonzero(sizes > _LONG).tolist(), n]:
+            if long > at:
+                with self._clock():
+                    ids, lengths = self._tokenizer.encode_spans(buffer, spans[at:long], **self._how)
+                self._out.add(ids, lengths, int(sizes[at:long].sum()))
+            if long < n:
+                self._encode_long(_pieces_of(buffer, *spans[long].tolist()))
+            at = long + 1
+        return 0
+
+    # ---- whole texts ----
+
+    def _do_text(self) -> None:
+        from rustllm.loaders.text import stream_text
+
+        try:
+            with stream_text(self._item.path, _PIECE) as pieces:
+                found = pieces.format
+                if (found.encoding, found.compression) != ("utf-8", None) or not self._do_utf8():
+                    self._encode_long(pieces)
+        except FileFormatError as error:
+            self._fail(error, 0)
+
+    def _do_utf8(self) -> bool:
+        """Encode a plain file of UTF-8 without strings; False, and nothing done, if it is odd."""
+        from rustllm.tokenizers.stream_encoder import StreamEncoder
+
+        encoder = StreamEncoder(self._tokenizer, disallowed_special=())
+        if not encoder.cuts:
+            return False
+        mark = self._out.mark()
+        buffer = bytearray(2 * _PIECE)
+        held = length = n_bytes = 0
+        begin = True
+        with Path(self._item.path).open("rb", buffering=0) as file:
+            while True:
+                got = file.readinto(memoryview(buffer)[held:])
+                filled = held + (got or 0)
+                start = 3 if begin and buffer.startswith(b"\xef\xbb\xbf", 0, filled) else 0
+                good = valid_utf8_length(memoryview(buffer)[:filled]) if filled else 0
+                cut = filled
+                if got:
+                    near = max(good - _NEAR, 0)
+                    cut = encoder.last_cut(bytes(memoryview(buffer)[near:good]))
+                    cut = near + cut if cut else 0
+                # A character may end in the next piece; what is worse, the strings tell.
+                if filled - good > (3 if got else 0) or (got and cut <= start and filled > _PIECE):
+                    self._out.rewind(mark)
+                    return False
+                held = filled
+                if got and cut <= start:
+                    continue
+                with self._clock():
+                    span = np.array([[start, cut]], np.int64)
+                    how = self._how if not got else {**self._how, "end_id": None}
+                    ids, _ = self._tokenizer.encode_spans(buffer, span, **how)
+                self._out.add_ids(ids)
+                length += len(ids)
+                n_bytes += cut - start
+                self._tick(cut)
+                if not got:
+                    break
+                begin = False
+                held = filled - cut
+                view = memoryview(buffer)
+                view[:held] = view[cut:filled]
+                view.release()
+        self._out.add_lengths([length], n_bytes)
+        return True
+
+    # ---- records and long texts ----
+
+    def _do_records(self) -> None:
+        """The texts of a table's rows; what fails is told by the number of the row."""
+        name = self._options["field"]
+        batch: list[str] = []
+        size = 0
         row = -1
         try:
-            for row, record in enumerate(_rows(item, name)):
+            for row, record in enumerate(_rows(self._item, name)):
                 value = record.get(name) if isinstance(record, dict) else None
-                if isinstance(value, str):
-                    yield row, value
-                else:
-                    yield (
-                        row,
-                        FileFormatError(
-                            f"the record has no text under {name!r}",
-                            path=item.path,
-                            key=name,
-                            row=row,
-                        ),
-                    )
+                if not isinstance(value, str):
+                    what = f"the record has no text under {name!r}"
+                    self._fail(FileFormatError(what, path=self._item.path, key=name, row=row), row)
+                    continue
+                batch.append(value)
+                size += len(value)
+                if size >= _BATCH or len(batch) >= _TEXTS:
+                    self._encode_texts(batch)
+                    batch, size = [], 0
         except FileFormatError as error:  # nothing can be read behind it
-            yield row + 1, error
+            self._encode_texts(batch)
+            batch = []
+            self._fail(error, row + 1)
+        self._encode_texts(batch)
 
-    def _document_of(self, line: bytes, item: Input, offset: int) -> str:
-        where: dict[str, Any] = {"path": item.path, "offset": offset}
+    def _encode_texts(self, texts: list[str]) -> None:
+        from rustllm.traits.tokenizer import with_ends
+
+        short: list[str] = []
+        for text in [*texts, None]:
+            if text is not None and len(text) <= _LONG:
+                short.append(text)
+                continue
+            if short:
+                with self._clock():
+                    batch = self._tokenizer.encode_batch_flat(short, 1, disallowed_special=())
+                    ids, lengths = with_ends(
+                        batch.ids, batch.offsets, self._how["end_id"], np.dtype(self._how["dtype"])
+                    )
+                self._out.add(ids, lengths, sum(map(_utf8_length, short)))
+                short = []
+            if text is not None:
+                self._encode_long(text[i : i + _PIECE] for i in range(0, len(text), _PIECE))
+
+    def _encode_long(self, pieces: Iterator[str]) -> None:
+        """Encode a document that comes in pieces; all of it counts, or nothing."""
+        from rustllm.tokenizers.stream_encoder import StreamEncoder
+        from rustllm.traits.tokenizer import with_ends
+
+        encoder = StreamEncoder(self._tokenizer, disallowed_special=())
+        dtype = np.dtype(self._how["dtype"])
+        mark = self._out.mark()
+        length = n_bytes = 0
+
+        def add(ids: Any, end: int | None = None) -> None:
+            nonlocal length
+            ids, _ = with_ends(ids, np.array([0, len(ids)], np.int64), end, dtype)
+            self._out.add_ids(ids)
+            length += len(ids)
+
         try:
-            text = line.decode("utf-8")
-            if item.kind == "lines":
-                return text
-            document = json.loads(text)
-        except UnicodeDecodeError as error:
-            raise FileFormatError(f"not UTF-8: {error.reason}", **where) from error
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"not JSON: {error}", **where) from error
-        name = self.options["field"]
-        value = document.get(name) if isinstance(document, dict) else None
-        if not isinstance(value, str):
-            raise FileFormatError(f"the record has no text under {name!r}", key=name, **where)
-        return value
+            for piece in pieces:
+                n_bytes += _utf8_length(piece)
+                self._tick(len(piece))
+                with self._clock():
+                    ids = encoder.push_array(piece)
+                add(ids)
+                if encoder.n_held > MAX_LINE:
+                    raise MemoryLimitError(
+                        f"a stretch of {encoder.n_held} characters can only be encoded whole",
+                        path=self._item.path,
+                        hint="cut the document into smaller ones",
+                    )
+            with self._clock():
+                ids = encoder.finish_array()
+            add(ids, self._how["end_id"])
+        except RustLLMError:
+            self._out.rewind(mark)
+            raise
+        self._out.add_lengths([length], n_bytes)
+
+    # ---- ----
+
+    def _fail(self, error: RustLLMError, offset: int) -> None:
+        if self._options["on_error"] == "raise":
+            raise error
+        facts = {
+            "path": self._item.path,
+            "offset": offset,
+            "code": error.code,
+            "message": error.message,
+        }
+        self._out.fail(facts, self._options["on_error"] == "quarantine")
+
+    def _tick(self, n_bytes: int) -> None:
+        self._done += n_bytes
+        if self._watcher is not None:
+            self._watcher(self._unit.index, self._done)
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.encoding += time.perf_counter() - started
+
+
+def _utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _pieces_of(buffer: bytearray, start: int, stop: int) -> Iterator[str]:
+    """The text ``buffer[start:stop]``, cut between characters."""
+    while start < stop:
+        end = min(start + _PIECE, stop)
+        while end < stop and buffer[end] & 0xC0 == 0x80:
+            end -= 1
+        yield str(memoryview(buffer)[start:end], "utf-8")
+        start = end
+
+
+def _document_of(line: bytes, item: Input, name: str, offset: int) -> str:
+    """The text of a line, as Python reads it."""
+    where: dict[str, Any] = {"path": item.path, "offset": offset}
+    line = line.removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        text = line.decode("utf-8")
+        if item.kind == "lines":
+            return text
+        document = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"not UTF-8: {error.reason}", **where) from error
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"not JSON: {error}", **where) from error
+    value = document.get(name) if isinstance(document, dict) else None
+    if not isinstance(value, str):
+        raise FileFormatError(f"the record has no text under {name!r}", key=name, **where)
+    return value
 
 
 def _rows(item: Input, name: str) -> Iterator[Any]:
@@ -186,66 +374,3 @@ def _rows(item: Input, name: str) -> Iterator[Any]:
     if item.kind in ("parquet", "arrow"):
         return TableFile(item.path, FileFormat(item.kind)).records(columns=[name])
     return stream_records(item.path, item.kind)
-
-
-def _lines(item: Input, unit: Unit) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that begin in the unit's range, without their ends, and where they begin."""
-    if unit.start == 0 and unit.end == item.size:  # also the compressed ones
-        from rustllm.loaders.sources import open_bytes
-
-        with open_bytes(item.path) as (stream, _):
-            yield from _split(stream, item.path, 0, None)
-        return
-    with Path(item.path).open("rb") as file:
-        if unit.start == 0:
-            yield from _split(file, item.path, 0, unit.end)
-            return
-        # What comes before the first line end belongs to the unit before.
-        file.seek(unit.start - 1)
-        lines = _split(file, item.path, unit.start - 1, unit.end)
-        next(lines, None)
-        yield from lines
-
-
-def _split(file: Any, path: str, offset: int, end: int | None) -> Iterator[tuple[int, bytes]]:
-    held: list[bytes] = []  # of a line that no block so far ended; joined once
-    size = 0
-    while True:
-        block = file.read(_BLOCK)
-        if block and b"\n" not in block:
-            held.append(block)
-            size += len(block)
-            if size > _MAX_LINE:
-                raise MemoryLimitError(
-                    f"a line is longer than {_MAX_LINE} bytes", path=path, offset=offset
-                )
-            continue
-        held.append(block)
-        *lines, rest = b"".join(held).split(b"\n")
-        for line in lines:
-            if end is not None and offset >= end:
-                return
-            yield offset, _bare(line, offset)
-            offset += len(line) + 1
-        if not block:
-            break
-        held, size = [rest], len(rest)
-    if rest and (end is None or offset < end):
-        yield offset, _bare(rest, offset)
-
-
-def _bare(line: bytes, offset: int) -> bytes:
-    """Return a line without its carriage return and, at the beginning, its byte order mark."""
-    line = line.removesuffix(b"\r")
-    return line if offset else line.removeprefix(b"\xef\xbb\xbf")
-
-
-def summary(index: int, result: dict[str, Any]) -> dict[str, Any]:
-    """Return what the journal says of a unit's result."""
-    return {
-        "unit": index,
-        "tokens": len(result["ids"]),
-        "documents": len(result["lengths"]),
-        "text_bytes": result["text_bytes"],
-        "failures": len(result["failures"]),
-    }

@@ -12,6 +12,7 @@ from rustllm._core.specials import SpecialMatcher
 from rustllm.errors import (
     ArgumentError,
     DisallowedSpecialTokenError,
+    OutOfRangeError,
     TokenizerError,
     UnknownTokenError,
     UnsupportedError,
@@ -290,6 +291,21 @@ class BpeTokenizer(Tokenizer[Token]):
             self._encoder.encode_batch, texts, num_threads, allowed_special, disallowed_special
         )
         return TokenBatch(ids, offsets)
+
+    def encode_spans(
+        self, data: Any, spans: Any, *, end_id: int | None = None, dtype: str = "uint32"
+    ) -> tuple[Any, OffsetArray]:
+        import numpy as np
+
+        try:
+            ids, lengths = self._encoder.encode_spans(
+                data, spans, self._always, 1, end_id, np.dtype(dtype)
+            )
+        except UnicodeError as error:
+            raise TokenizerError(str(error)) from None
+        except OverflowError as error:
+            raise OutOfRangeError(str(error)) from None
+        return ids, lengths
 
     def encode_batch(
         self,

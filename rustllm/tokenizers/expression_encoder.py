@@ -16,6 +16,7 @@ from rustllm._core.encoder import Encoder
 from rustllm._core.specials import SpecialMatcher
 from rustllm._core.text import utf8
 from rustllm.errors import ArgumentError, MissingDependencyError
+from rustllm.traits.tokenizer import with_ends
 
 __all__ = ["ExpressionEncoder", "compile_expression"]
 
@@ -151,6 +152,20 @@ class ExpressionEncoder:
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
         return np.concatenate(rows) if rows else np.empty(0, np.uint32), offsets
+
+    def encode_spans(
+        self,
+        data: Any,
+        spans: Any,
+        accept: SpecialMatcher | None = None,
+        threads: int = 1,
+        end: int | None = None,
+        dtype: Any = None,
+    ) -> Any:
+        """Flat ids and lengths of texts that lie in a buffer."""
+        view = memoryview(data)
+        texts = [str(view[start:stop], "utf-8") for start, stop in spans.tolist()]
+        return with_ends(*self.encode_batch(texts, accept), end, dtype)
 
     def encode_batch_lists(
         self,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 from rustllm.errors import (
     ArgumentError,
     DisallowedSpecialTokenError,
+    OutOfRangeError,
     UnknownTokenError,
     UnsupportedError,
 )
@@ -33,6 +34,21 @@ __all__ = ["StreamDecoder", "Tokenizer"]
 
 Specials = Literal["all"] | Collection[str]
 _NONE: frozenset[str] = frozenset()
+
+
+def with_ends(
+    ids: TokenArray, offsets: OffsetArray, end_id: int | None, dtype: Any
+) -> tuple[Any, OffsetArray]:
+    """Put `end_id` behind each stretch of `ids`; return them as `dtype`, and the new lengths."""
+    import numpy as np
+
+    lengths = np.diff(offsets)
+    if end_id is not None:
+        ids = np.insert(ids, offsets[1:], np.uint32(end_id))
+        lengths = lengths + 1
+    if len(ids) and int(ids.max()) > np.iinfo(dtype).max:
+        raise OutOfRangeError(f"the id {int(ids.max())} does not fit {dtype}")
+    return ids.astype(dtype), lengths
 
 
 class StreamDecoder:
@@ -250,6 +266,45 @@ class Tokenizer(ABC, Generic[TokenT]):
 
         with ThreadPoolExecutor(num_threads) as pool:
             return TokenBatch.from_sequences(pool.map(encode, texts))
+
+    def encode_spans(
+        self, data: Any, spans: Any, *, end_id: int | None = None, dtype: str = "uint32"
+    ) -> tuple[Any, OffsetArray]:
+        """Encode texts that lie as UTF-8 in one buffer, special tokens as text.
+
+        Parameters
+        ----------
+        data : buffer of bytes
+            Holds valid UTF-8 within the spans; not to be written to meanwhile.
+        spans : ndarray of int64, shape [n_texts, 2]
+            Where each text begins and ends.
+        end_id : int, optional
+            Put behind the ids of every text.
+        dtype : str
+            Type of the ids: uint16, uint32 or int32.
+
+        Returns
+        -------
+        ids : ndarray of `dtype`, shape [n_tokens]
+        lengths : ndarray of int64, shape [n_texts]
+            Ids of each text, with `end_id`.
+
+        Raises
+        ------
+        OutOfRangeError
+            An id does not fit `dtype`.
+
+        Notes
+        -----
+        Byte-pair tokenizers read the buffer as it lies, without the GIL and without an object a
+        text; this default makes strings for `encode_batch_flat`.
+        """
+        import numpy as np
+
+        view = memoryview(data)
+        texts = [str(view[start:stop], "utf-8") for start, stop in spans.tolist()]
+        batch = self.encode_batch_flat(texts, 1, disallowed_special=())
+        return with_ends(batch.ids, batch.offsets, end_id, np.dtype(dtype))
 
     def encode_batch(
         self,

@@ -1,12 +1,14 @@
-"""Build what the loaders need with sanitizers, and fuzz it.
+"""Build what a fuzzer of files needs with sanitizers, and run it.
 
-``python tests/fuzz/run_asan.py [arguments of fuzz_loaders.py]`` copies the sources to a temporary
-folder, compiles the loaders' modules with ``RUSTLLM_BUILD=asan`` and runs ``fuzz_loaders.py`` under
-the sanitizer's run-time library. Needs gcc with libasan. Exit status 0 means: no finding.
+``python tests/fuzz/run_asan.py [--fuzzer folders] [arguments of the fuzzer]`` copies the sources to
+a temporary folder, compiles the modules that are needed with ``RUSTLLM_BUILD=asan`` and runs
+``fuzz_loaders.py``, or ``fuzz_folders.py``, under the sanitizer's run-time library. Needs gcc with
+libasan. Exit status 0 means: no finding.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -20,10 +22,22 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _CORE = re.compile(r"^\s*(?:from|import)\s+rustllm\._core(?:\.(\w+)|\s+c?import\s+(\w+))", re.M)
 
 
-def needed_modules() -> set[str]:
-    """Compiled modules that the loaders import, themselves or through others."""
+# Where each fuzzer's imports are, in the package.
+FUZZERS = {
+    "loaders": ["errors.py", "loaders/*.py"],
+    "folders": [
+        *("errors.py", "loaders/*.py", "corpus/*.py", "serialize/*.py", "traits/*.py"),
+        *("types/*.py", "iterators/*.py", "plugins/*.py", "testing/*.py", "*.py"),
+        "tokenizers/stream_encoder.py",
+    ],
+}
+
+
+def needed_modules(fuzzer: str) -> set[str]:
+    """Compiled modules that a fuzzer imports, itself or through others."""
     package = ROOT / "rustllm"
-    unread = [package / "errors.py", *(package / "loaders").glob("*.py")]
+    unread = [ROOT / f"tests/fuzz/fuzz_{fuzzer}.py"]
+    unread += [path for pattern in FUZZERS[fuzzer] for path in package.glob(pattern)]
     found: set[str] = set()
     while unread:
         for dotted, imported in _CORE.findall(unread.pop().read_text()):
@@ -47,9 +61,9 @@ def sanitizer_library() -> str | None:
     return str(Path(found).resolve()) if Path(found).is_absolute() else None
 
 
-def copy_sources(to: Path) -> None:
-    """The package without the compiled modules that the loaders do not need."""
-    modules = needed_modules()
+def copy_sources(to: Path, fuzzer: str) -> None:
+    """The package without the compiled modules that a fuzzer does not need."""
+    modules = needed_modules(fuzzer)
 
     def skip(folder: str, names: list[str]) -> list[str]:
         return [
@@ -67,13 +81,16 @@ def copy_sources(to: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, add_help=False)
+    parser.add_argument("--fuzzer", choices=FUZZERS, default="loaders")
+    own, arguments = parser.parse_known_args(arguments)
     library = sanitizer_library()
     if library is None:
         print("gcc with libasan is needed", file=sys.stderr)
         return 77
     with tempfile.TemporaryDirectory(prefix="rustllm-asan-") as name:
         work = Path(name)
-        copy_sources(work)
+        copy_sources(work, own.fuzzer)
         built = subprocess.run(
             [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
             cwd=work,
@@ -91,12 +108,12 @@ def main(arguments: list[str]) -> int:
             "PYTHONMALLOC": "malloc",
             "PYTHONPATH": str(work),
             # Python keeps memory until it exits; a leak is not what is looked for here.
-            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=64",
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
 
         def fuzz(*more: str, **how: Any) -> int:
-            command = [sys.executable, "tests/fuzz/fuzz_loaders.py", *more]
+            command = [sys.executable, f"tests/fuzz/fuzz_{own.fuzzer}.py", *more]
             return subprocess.run(command, cwd=work, env=environment, check=False, **how).returncode
 
         if fuzz("--read-too-far", capture_output=True) == 0:

@@ -139,6 +139,15 @@ class TokenizerConformance(Conformance[Tokenizer[Any]]):
             assert [array.tolist() for array in flat] == expected
             assert tokenizer.encode_batch(texts, threads, disallowed_special=()) == expected
         assert list(tokenizer.encode_batch_flat([])) == []
+        data = "".join(texts).encode()
+        ends = np.cumsum([0, *(len(text.encode()) for text in texts)])
+        spans = np.stack([ends[:-1], ends[1:]], axis=1)
+        ids, lengths = tokenizer.encode_spans(data, spans, end_id=1, dtype="int32")
+        assert ids.dtype == np.int32
+        assert ids.tolist() == [id for row in expected for id in (*row, 1)]
+        assert lengths.tolist() == [len(row) + 1 for row in expected]
+        ids, lengths = tokenizer.encode_spans(data, spans[:0])
+        assert (ids.dtype, ids.size, lengths.size) == (np.uint32, 0, 0)
         assert np.asarray(tokenizer.count_batch(texts)).tolist() == [len(e) for e in expected]
         assert tokenizer.decode_batch(expected) == [tokenizer.decode(e) for e in expected]
 

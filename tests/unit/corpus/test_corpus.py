@@ -1,7 +1,6 @@
 """A corpus is the same bytes however it came about, and readable by those it is written for."""
 
 import gzip
-import hashlib
 import json
 import os
 import random
@@ -13,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from corpus_runs import DOCUMENTS, END, SCRIPT, TOKENIZER, Interrupted, digest, flat, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -29,29 +29,6 @@ from rustllm.errors import (
     TruncatedFileError,
 )
 from rustllm.testing import ByteTokenizer
-
-TOKENIZER = ByteTokenizer(["<end>"])
-END = 256
-
-
-def write_jsonl(path, documents):
-    path.write_text("".join(json.dumps({"text": d}) + "\n" for d in documents))
-    return path
-
-
-def digest(folder):
-    return {
-        p.name: hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in folder.iterdir()
-        if p.name != ".lock"
-    }
-
-
-def flat(documents):
-    return [id for d in documents for id in [*d.encode(), END]]
-
-
-DOCUMENTS = [f"document {i} — {'x' * (i * 37 % 101)}" for i in range(120)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -156,10 +133,6 @@ def test_bad_records_raise_are_skipped_or_listed(tmp_path):
     assert not (tmp_path / "skip/failed.jsonl").exists()
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [1, 3, 7])
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bytes(tmp_path, after):
     source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
@@ -183,21 +156,6 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bytes(tmp_path, af
     again = []
     corpus.tokenize([source], tmp_path / "out", TOKENIZER, progress=again.append, **options)
     assert again == []
-
-
-SCRIPT = """
-import sys, time
-from rustllm import corpus
-from rustllm.testing import ByteTokenizer
-
-class Slow(ByteTokenizer):
-    def encode_batch_flat(self, *args, **options):
-        time.sleep(0.01)
-        return super().encode_batch_flat(*args, **options)
-
-Slow.__qualname__ = "Slow"
-corpus.tokenize([sys.argv[1]], sys.argv[2], Slow(["<end>"]), unit_bytes=300, workers=2)
-"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
