@@ -25,8 +25,9 @@ cdef struct Bpe:
     Vocab vocab
     uint64_t* pair          # [pair_mask + 1] left << 42 | right << 21 | priority, all ones if empty
     uint64_t pair_mask
-    int pair_shift
+    int pair_shift          # of a hash, for its four entries
     uint32_t* made          # symbol that each priority makes
+    bint in_order           # which is the priority itself
     uint32_t n_made
     uint32_t* byte_pair     # [65536] priority of the pair of two one-byte symbols
     uint32_t byte_id[256]   # symbol of each byte, NO_ID when the vocabulary lacks it
@@ -36,6 +37,7 @@ cdef struct Bpe:
     bint fuse_unknown
     uint32_t unknown        # id of what cannot be spelt, or NO_ID
     uint8_t* adjacent       # [8192] bit x << 8 | y: some token has byte x followed by byte y
+    uint64_t* crossed       # what reaches across borders of characters, or NULL: cut nowhere
 
 # Scratch memory of one thread.
 cdef struct MergeSpace:

@@ -12,6 +12,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
+from rustllm._core.borders cimport borders_new
 from rustllm._core.dispatch cimport simd_level
 from rustllm._core.status cimport BAD_ARGUMENT, NO_MEMORY, OK, OUT_OF_RANGE
 from rustllm._core.threads cimport run_team, team_barrier
@@ -30,6 +31,7 @@ cdef extern from "pages.h" nogil:
 # A longer token that its own merges do not make would cost quadratic time to resolve.
 cdef enum:
     MAX_RESOLVED = 2048
+    MAX_SPLIT = 64          # bytes of a token up to which its pair is looked for by its splits
     LEARNT_AT_ONCE = 64     # tokens that a thread takes at a time
     WORTH_A_TEAM = 512      # tokens of one length that are learnt by several threads
 
@@ -89,7 +91,8 @@ cdef inline Py_ssize_t merge_linear(
 ) noexcept nogil:
     # At most MAX_LINEAR symbols. `text`, when given, says that they are its bytes.
     return rl_merge_linear(
-        simd_level(), bpe.pair, bpe.pair_mask, bpe.pair_shift, bpe.made, symbol, <int>n,
+        simd_level(), bpe.pair, bpe.pair_mask, bpe.pair_shift,
+        NULL if bpe.in_order else bpe.made, symbol, <int>n,
         bpe.byte_pair, text, limit,
     )
 
@@ -275,7 +278,7 @@ cdef Py_ssize_t bpe_encode_ref(
 
 cdef int reserve_merges(Bpe* bpe, uint32_t n) noexcept nogil:
     cdef uint64_t size = 16
-    bpe.pair_shift = 60
+    bpe.pair_shift = 62
     while size < <uint64_t>n * 2:
         size *= 2
         bpe.pair_shift -= 1
@@ -297,7 +300,7 @@ cdef int reserve_merges(Bpe* bpe, uint32_t n) noexcept nogil:
 cdef void add_merge(Bpe* bpe, uint32_t left, uint32_t right, uint32_t priority) noexcept nogil:
     # The first of two merges of one pair stands.
     cdef uint64_t key = <uint64_t>left << 21 | right
-    cdef uint64_t at = (key * <uint64_t>0x9E3779B97F4A7C15ULL) >> bpe.pair_shift
+    cdef uint64_t at = (key * <uint64_t>0x9E3779B97F4A7C15ULL) >> bpe.pair_shift << 2
     cdef uint32_t x, y
     while bpe.pair[at] != ~<uint64_t>0:
         if bpe.pair[at] >> 21 == key:
@@ -322,6 +325,20 @@ cdef void note_adjacent(Bpe* bpe, uint32_t id) noexcept nogil:
         bpe.adjacent[x << 5 | y >> 3] |= <uint8_t>(1 << (y & 7))
 
 
+cdef int note_crossed(Bpe* bpe) noexcept nogil:
+    # When all that can be made is known. What stands for unknown text may be merged with anything.
+    cdef uint32_t i
+    bpe.in_order = True
+    for i in range(bpe.n_made):
+        if bpe.made[i] != i:
+            bpe.in_order = False
+    if not bpe.by_char and bpe.unknown == NO_ID:
+        bpe.crossed = borders_new(&bpe.vocab, bpe.made, bpe.n_made)
+        if bpe.crossed is NULL:
+            return NO_MEMORY
+    return OK
+
+
 cdef int bpe_learn_merges(Bpe* bpe, const uint32_t* triples, uint32_t n) noexcept nogil:
     cdef uint32_t i
     if n >= NO_PRIORITY or bpe.vocab.n > MAX_VOCAB:
@@ -335,7 +352,7 @@ cdef int bpe_learn_merges(Bpe* bpe, const uint32_t* triples, uint32_t n) noexcep
         bpe.made[i] = triples[3 * i + 2]
         add_merge(bpe, triples[3 * i], triples[3 * i + 1], i)
         note_adjacent(bpe, bpe.made[i])
-    return OK
+    return note_crossed(bpe)
 
 
 # Tokens of an order by length, so that what a token is merged of is known before it.
@@ -345,11 +362,71 @@ cdef struct Learning:
     uint32_t* place         # of each id in the order
     uint32_t* by_length     # places in the order, shortest tokens first, by place among equals
     uint32_t* pair          # [n, 2] the two symbols of each place, or NO_ID
+    uint8_t* regular        # of each id: 1 if every merge in it comes after those it needs
+    int twins               # whether two ids spell the same: which one is made must be seen
     uint32_t n
     uint32_t first          # of by_length: those of the length at hand ...
     uint32_t last
     int next                # ... and the one to take next, atomically
     int status
+
+
+cdef inline uint32_t rank_of(const Learning* job, uint32_t id) noexcept nogil:
+    # When a token is made: after all of a lower rank; 0 for a byte, which is there from the start.
+    if job.bpe.vocab.offset[id + 1] - job.bpe.vocab.offset[id] == 1:
+        return 0
+    return job.place[id] + 1
+
+
+cdef bint stays_apart(
+    const Learning* job, uint32_t left, uint32_t right, uint32_t limit
+) noexcept nogil:
+    # Whether merging the bytes of both by what comes before `limit` ends with these two tokens.
+    # What was merged last is taken apart, again and again: were there a merge across the border
+    # that comes before that one, it would have been made. Halves are made before the whole, since
+    # tokens are regular.
+    cdef const Bpe* bpe = job.bpe
+    cdef uint32_t a = rank_of(job, left), b = rank_of(job, right), p
+    while a or b:
+        # Of two equal tokens the right one is made last.
+        if a > b:
+            limit = a
+            left = job.pair[2 * (a - 1) + 1]
+            a = rank_of(job, left)
+        else:
+            limit = b + 1
+            right = job.pair[2 * (b - 1)]
+            b = rank_of(job, right)
+        p = find_pair(bpe, left, right)
+        if p != NO_PRIORITY and p + 1 < limit:
+            return False
+    return True
+
+
+cdef bint learn_by_splits(Learning* job, uint32_t place) noexcept nogil:
+    # Find the pair among the ways to write the token as two regular ones that come before it: two
+    # on average, where merging takes a step a byte. False if there is none.
+    cdef const Bpe* bpe = job.bpe
+    cdef uint32_t id = job.order[place], left, right
+    cdef const uint8_t* p = bpe.vocab.blob + bpe.vocab.offset[id]
+    cdef Py_ssize_t length = bpe.vocab.offset[id + 1] - bpe.vocab.offset[id], i
+    if vocab_find(&bpe.vocab, p, length) != id:
+        rl_store(&job.twins, 1)
+    if rl_load(&job.twins):
+        return False
+    for i in range(length - 1, 0, -1):
+        left = bpe.byte_id[p[0]] if i == 1 else vocab_find(&bpe.vocab, p, i)
+        if left == NO_ID or not job.regular[left] or rank_of(job, left) > place:
+            continue
+        right = bpe.byte_id[p[i]] if i == length - 1 else vocab_find(&bpe.vocab, p + i, length - i)
+        if right == NO_ID or not job.regular[right] or rank_of(job, right) > place:
+            continue
+        if stays_apart(job, left, right, place + 1):
+            job.pair[2 * place] = left
+            job.pair[2 * place + 1] = right
+            job.regular[id] = 1
+            return True
+    return False
 
 
 cdef int learn_token(
@@ -361,6 +438,8 @@ cdef int learn_token(
     cdef uint32_t* symbols = symbol
     cdef uint32_t id = job.order[place], start = bpe.vocab.offset[id]
     cdef Py_ssize_t count, length = bpe.vocab.offset[id + 1] - start
+    if job.regular is not NULL and length <= MAX_SPLIT and learn_by_splits(job, place):
+        return OK
     if length <= MAX_LINEAR:
         count = first_symbols(bpe, bpe.vocab.blob + start, length, symbols)
         if count > 1 and not bpe.by_char and count == length:
@@ -467,6 +546,16 @@ cdef int bpe_learn_order(
         free(job.place)
         free(count)
         return NO_MEMORY
+    # What stands for unknown characters may be merged as well, whose length says nothing.
+    if not bpe.by_char and bpe.unknown == NO_ID:
+        job.regular = <uint8_t*>calloc(<size_t>bpe.vocab.n + 1, 1)
+        if job.regular is NULL:
+            free(job.place)
+            free(count)
+            return NO_MEMORY
+        for i in range(256):
+            if bpe.byte_id[i] != NO_ID:
+                job.regular[bpe.byte_id[i]] = 1
     job.by_length = job.place + bpe.vocab.n
     job.pair = job.by_length + n
     for i in range(bpe.vocab.n):
@@ -482,12 +571,14 @@ cdef int bpe_learn_order(
         job.by_length[count[length_at(&job, i)]] = i
         count[length_at(&job, i)] += 1
     free(count)
-    # What stands for unknown characters may be merged as well, whose length says nothing.
-    if bpe.by_char or bpe.unknown != NO_ID:
+    if note_crossed(bpe) < 0:
+        job.status = NO_MEMORY
+    elif job.regular is NULL:
         learn_in_order(&job)
     else:
         run_team(learn_lengths, &job, n_threads if n >= WORTH_A_TEAM else 1)
     free(job.place)
+    free(job.regular)
     return job.status
 
 
@@ -547,7 +638,9 @@ cdef void bpe_free(Bpe* bpe) noexcept nogil:
     free(bpe.made)
     free(bpe.byte_pair)
     free(bpe.adjacent)
+    free(bpe.crossed)
     bpe.pair = NULL
     bpe.made = NULL
     bpe.byte_pair = NULL
     bpe.adjacent = NULL
+    bpe.crossed = NULL

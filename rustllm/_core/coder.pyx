@@ -8,7 +8,8 @@ side.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from rustllm._core.bpe cimport Bpe, bpe_encode, bpe_merge, is_adjacent
+from rustllm._core.borders cimport borders_cut
+from rustllm._core.bpe cimport Bpe, bpe_merge, is_adjacent
 from rustllm._core.cache cimport (
     ID_MASK, LONG_BITS, LONG_WORDS, MAX_ENDS, MAX_LONG_BYTES, SHORT_BITS, Key, LongEntry,
     ShortEntry, Workspace, reserve_out, reserve_plain, rl_make_keys, rl_take_hits,
@@ -17,7 +18,7 @@ from rustllm._core.dispatch cimport simd_level
 from rustllm._core.specials cimport Trie, trie_find
 from rustllm._core.split cimport split_ends
 from rustllm._core.status cimport NO_MEMORY, OK
-from rustllm._core.vocab cimport NO_ID, hash_bytes, vocab_find_hashed
+from rustllm._core.vocab cimport NO_ID, hash_bytes, vocab_find, vocab_find_hashed
 
 cdef extern from *:
     """
@@ -27,6 +28,11 @@ cdef extern from *:
 
 cdef enum:
     BATCH = 64              # pretokens looked up together
+
+# Marks on top of a key, where no pretoken has them: its ids are among the long ones; it is part of
+# a pretoken, which is not looked up as a token.
+cdef uint64_t MANY = <uint64_t>1 << 63
+cdef uint64_t PART = <uint64_t>1 << 62
 
 
 cdef int encode_range(
@@ -175,15 +181,33 @@ cdef Py_ssize_t cut_ends(
     return got + 1
 
 
+cdef inline ShortEntry* place(
+    Workspace* space, ShortEntry* line, uint64_t low, uint64_t high
+) noexcept nogil:
+    # A free entry for this key, the first of its line. The line beside it takes what does not fit.
+    cdef ShortEntry* other = space.line + ((line - space.line) ^ 2)
+    if line[1].high and not other[1].high:
+        line = other
+    line[1] = line[0]
+    line[0].low = low
+    line[0].high = high
+    return line
+
+
+cdef inline void keep_ids(ShortEntry* entry, const uint32_t* ids, Py_ssize_t n) noexcept nogil:
+    # At most four.
+    cdef int i
+    for i in range(4):
+        entry.id[i] = ids[i] if i < n else 0
+    entry.id[0] |= <uint32_t>n << 29
+
+
 cdef Py_ssize_t miss_short(
     const Bpe* bpe, Workspace* space, ShortEntry* line, const uint8_t* p, Py_ssize_t n,
     uint64_t low, uint64_t high, uint32_t* out
 ) noexcept nogil:
-    # The line beside this one takes what does not fit here. A pretoken of more ids than an entry
-    # holds has a mark on top of its key, which no pretoken has, and its ids among the long ones.
     cdef ShortEntry* other = space.line + ((line - space.line) ^ 2)
     cdef ShortEntry* entry
-    cdef uint64_t marked = high | <uint64_t>1 << 63
     cdef Py_ssize_t count, i
     cdef uint32_t at = 0
     for i in range(4):
@@ -194,28 +218,69 @@ cdef Py_ssize_t miss_short(
                 count = out[0] >> 29
                 out[0] &= ID_MASK
                 return count
-            if entry.high == marked and entry.id[3] == space.generation:
+            if entry.high == high | MANY and entry.id[3] == space.generation:
                 memcpy(out, space.words + entry.id[1], entry.id[2] * sizeof(uint32_t))
                 return entry.id[2]
-    count = encode_long(bpe, space, p, n, hash_bytes(p, n), out, &at)
+    if high & PART:
+        count = bpe_merge(bpe, &space.merge, p, n, out)
+    else:
+        count = encode_long(bpe, space, p, n, hash_bytes(p, n), out, &at)
     if count < 0 or (count > 4 and at == 0):
         return count
-    if line[1].high and not other[1].high:
-        line = other
-    line[1] = line[0]
-    line[0].low = low
-    line[0].high = high
     if count > 4:
-        line[0].high = marked
-        line[0].id[0] = 0
-        line[0].id[1] = at
-        line[0].id[2] = <uint32_t>count
-        line[0].id[3] = space.generation
-        return count
-    for i in range(4):
-        line[0].id[i] = out[i] if i < count else 0
-    line[0].id[0] |= <uint32_t>count << 29
+        entry = place(space, line, low, high | MANY)
+        entry.id[0] = 0
+        entry.id[1] = at
+        entry.id[2] = <uint32_t>count
+        entry.id[3] = space.generation
+    else:
+        keep_ids(place(space, line, low, high), out, count)
     return count
+
+
+cdef Py_ssize_t merge_parts(
+    const Bpe* bpe, Workspace* space, const uint8_t* p, Py_ssize_t n, uint32_t* out
+) noexcept nogil:
+    # Ids of a pretoken that is not known. Its parts between borders are few and mostly are known.
+    cdef uint32_t ends[BATCH]
+    cdef Key key[BATCH]
+    cdef uint32_t line[BATCH]
+    cdef uint32_t longs[BATCH]
+    cdef uint32_t* start = out
+    cdef Py_ssize_t here, count
+    cdef int level = simd_level(), many, i
+    if bpe.crossed is NULL:
+        return bpe_merge(bpe, &space.merge, p, n, out)
+    while n:
+        many = <int>borders_cut(bpe.crossed, p, n, ends, BATCH)
+        if many == 1:
+            count = bpe_merge(bpe, &space.merge, p, ends[0], out)
+            if count < 0:
+                return count
+            out += count
+        else:
+            rl_make_keys(
+                level, p, n, 0, ends, many, space.line, SHORT_BITS, key, line, longs
+            )
+            for i in range(many):
+                key[i].high |= PART
+            i = rl_take_hits(level, space.line, key, line, 0, many, &out)
+            while i < many:
+                here = ends[i - 1] if i else 0
+                if ends[i] - here <= 15:
+                    count = miss_short(
+                        bpe, space, space.line + 2 * <size_t>line[i], p + here, ends[i] - here,
+                        key[i].low, key[i].high, out,
+                    )
+                else:
+                    count = bpe_merge(bpe, &space.merge, p + here, ends[i] - here, out)
+                if count < 0:
+                    return count
+                out += count
+                i = rl_take_hits(level, space.line, key, line, i + 1, many, &out)
+        p += ends[many - 1]
+        n -= ends[many - 1]
+    return out - start
 
 
 cdef Py_ssize_t encode_long(
@@ -228,7 +293,8 @@ cdef Py_ssize_t encode_long(
     cdef LongEntry* line
     cdef Py_ssize_t count, words, i
     if n > MAX_LONG_BYTES:
-        return bpe_encode(bpe, &space.merge, p, n, out)
+        out[0] = vocab_find(&bpe.vocab, p, n) if bpe.whole else <uint32_t>NO_ID
+        return 1 if out[0] != NO_ID else merge_parts(bpe, space, p, n, out)
     # Most short pretokens that are not cached are tokens; hardly any long one is.
     if bpe.whole and n <= 15:
         out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
@@ -247,7 +313,7 @@ cdef Py_ssize_t encode_long(
         out[0] = vocab_find_hashed(&bpe.vocab, p, n, h)
         count = out[0] != NO_ID
     if count == 0:
-        count = bpe_merge(bpe, &space.merge, p, n, out)
+        count = merge_parts(bpe, space, p, n, out)
     if count < 0:
         return count
     words = count + (n + 3) // 4
