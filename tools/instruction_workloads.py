@@ -224,9 +224,9 @@ def attention(n: int) -> Work:
     from rustllm._core.segment import attend, store_positions
 
     keys, values = np.random.default_rng(2).standard_normal((2, 128, 64)).astype(np.float32)
-    planes = store_positions(keys, values, True)
+    planes = store_positions(keys, values, "float16")
     queries = keys[:n] / 8
-    return lambda: attend(planes, queries, [0] * n, [128] * n, True)
+    return lambda: attend(planes, queries, [0] * n, [128] * n, "float16")
 
 
 @workload(50)
