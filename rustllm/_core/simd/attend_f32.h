@@ -86,6 +86,9 @@ RL_T_AVX2 static void rl_single_avx2(const float *q, const float *k, ptrdiff_t l
 }
 
 RL_T_AVX512 static void rl_single_avx512(const float *q, const float *k, ptrdiff_t ldk, const float *v, ptrdiff_t ldv, int dim, int dim_v, int n, float softcap, const float *bias, float *scores, float *max, float *sum, float *out) {
+    /* Asked for 8 KiB before they are used, as far as the memory behind takes to answer. */
+    const ptrdiff_t key_ahead = (dim < 512 ? 2048 / dim : 4) * ldk;
+    const ptrdiff_t value_ahead = (dim_v < 512 ? 2048 / dim_v : 4) * ldv;
     float top = *max;
     for (int i = 0; i < n; i += 4) {
         /* Four keys together, whose sums across lanes are taken in one tree. */
@@ -99,7 +102,7 @@ RL_T_AVX512 static void rl_single_avx512(const float *q, const float *k, ptrdiff
             const __mmask16 valid = dim - at >= 16 ? 0xffff : (__mmask16)((1u << (dim - at)) - 1);
             const __m512 part = _mm512_maskz_loadu_ps(valid, q + at);
             for (int l = 0; l < 4; l++) {
-                _mm_prefetch((const char *)(row[l] + at + 16 * ldk), _MM_HINT_T0);
+                _mm_prefetch((const char *)(row[l] + at + key_ahead), _MM_HINT_T0);
                 acc[l] = _mm512_fmadd_ps(part, _mm512_maskz_loadu_ps(valid, row[l] + at), acc[l]);
             }
         }
@@ -138,7 +141,7 @@ RL_T_AVX512 static void rl_single_avx512(const float *q, const float *k, ptrdiff
             const float *row = v + i * ldv + d;
             const __m512 e = _mm512_set1_ps(scores[i]);
             for (int l = 0; l < 4; l++) {
-                _mm_prefetch((const char *)(row + 16 * l + 12 * ldv), _MM_HINT_T0);
+                _mm_prefetch((const char *)(row + 16 * l + value_ahead), _MM_HINT_T0);
                 o[l] = _mm512_fmadd_ps(e, _mm512_maskz_loadu_ps(valid[l], row + 16 * l), o[l]);
             }
         }

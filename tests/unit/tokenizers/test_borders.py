@@ -24,7 +24,9 @@ def ranks_of(seed, n):
         parts = []
         for _ in range(2):
             size = max(k for k in range(1, 13) if stream[start : start + k] in known)
-            size = pick.choice([k for k in range(1, size + 1) if stream[start : start + k] in known])
+            size = pick.choice(
+                [k for k in range(1, size + 1) if stream[start : start + k] in known]
+            )
             parts.append(stream[start : start + size])
             start += size
         joined = b"".join(parts)
