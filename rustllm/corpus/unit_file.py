@@ -126,8 +126,8 @@ def write_unit(path: Path, dtype: str) -> Iterator[UnitWriter]:
     """
     with (
         atomic_write(path) as ids,
-        SpooledTemporaryFile(_SPOOL, dir=path.parent) as lengths,
-        SpooledTemporaryFile(_SPOOL, dir=path.parent) as failures,
+        SpooledTemporaryFile(_SPOOL, dir=os.fspath(path.parent)) as lengths,
+        SpooledTemporaryFile(_SPOOL, dir=os.fspath(path.parent)) as failures,
     ):
         yield UnitWriter(ids, {"lengths": lengths, "failures": failures}, dtype)
 
@@ -147,7 +147,7 @@ class UnitFile:
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
-            raise convert_error(error, path=path) from error
+            raise convert_error(error, path=path) or error from error
         try:
             self.facts = self._read_facts()
         except BaseException:
@@ -205,7 +205,7 @@ def copy_checked(
         try:
             got = file.readinto(view[: min(n, _BLOCK)])
         except OSError as error:
-            raise convert_error(error) from error
+            raise convert_error(error) or error from error
         if not got:
             raise TruncatedFileError(f"{what} are cut short")
         checksum = zlib.crc32(view[:got], checksum)

@@ -165,7 +165,8 @@ class ExpressionEncoder:
         """Flat ids and lengths of texts that lie in a buffer."""
         view = memoryview(data)
         texts = [str(view[start:stop], "utf-8") for start, stop in spans.tolist()]
-        return with_ends(*self.encode_batch(texts, accept), end, dtype)
+        ids, offsets = self.encode_batch(texts, accept)
+        return with_ends(ids, offsets, end, dtype)
 
     def encode_batch_lists(
         self,

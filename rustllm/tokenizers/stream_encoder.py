@@ -158,7 +158,7 @@ class StreamEncoder:
 
     @staticmethod
     def _cuts_from(data: bytes, at: int, most: int) -> list[int]:
-        cuts = []
+        cuts: list[int] = []
         while True:
             at = safe_cut(data, at, len(data))
             if at >= len(data) or at > most:
