@@ -56,9 +56,9 @@ directives = {
 # never changes, atomic counters, objects that lock themselves. What the others lack, and what that
 # means on a free-threaded Python, is in docs/free-threading.md; a test holds the two together.
 FREE_THREADED = """
-    alloc arrays attend automaton bpe byte_level cache coder cow dispatch experts from_utf8 gemm
-    hooks intern json_text linear peaks quant rank_file rowwise scan segment sizes specials split
-    status text threads unicode unigram unigram_seeds utf8 view vocab wordpiece zeroed
+    alloc arrays attend automaton borders bpe byte_level cache coder cow dispatch experts from_utf8
+    gemm hooks intern json_text linear peaks quant rank_file rowwise scan segment sizes specials
+    split status text threads unicode unigram unigram_seeds utf8 view vocab wordpiece zeroed
 """
 
 # Every floating-point result must be the same on every path, so contraction is never left to the
