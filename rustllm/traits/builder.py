@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from rustllm.errors import ArgumentError, StateError, UnsupportedError
+from rustllm.errors import StateError, UnsupportedError
 
 if TYPE_CHECKING:
     from rustllm.traits.config import ModelConfig
@@ -169,6 +169,4 @@ class ModelBuilder(Generic[StepT]):
                 f"nothing here builds models of architecture {config.architecture!r}",
                 hint="subclass ModelBuilder and give assemble",
             )
-        if isinstance(weights, Mapping) and not weights:
-            raise ArgumentError("there are no weights")
         return assemble(config, weights, tokenizer, **options)
