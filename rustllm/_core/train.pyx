@@ -232,9 +232,12 @@ cdef int number_ids(
             found.id_of[found.n_ids] = a
             found.n_ids += 1
     if found.n_ids <= SQUARE_IDS:
-        found.n_cells = <uint64_t>found.n_ids * found.n_ids
-        found.cells = <Neighbour*>calloc(found.n_cells + 1, sizeof(Neighbour))
-        return OK if found.cells != NULL else NO_MEMORY
+        at = <uint64_t>found.n_ids * found.n_ids
+        found.cells = <Neighbour*>calloc(at + 1, sizeof(Neighbour))
+        if found.cells == NULL:
+            return NO_MEMORY
+        found.n_cells = at
+        return OK
     found.pairs_mask = 4095
     found.places = new_pair_table(4096)
     return OK if found.places != NULL else NO_MEMORY
