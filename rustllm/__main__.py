@@ -2,7 +2,10 @@
 
 import sys
 
-from rustllm.cli import main
+try:
+    from rustllm.cli import main
+except KeyboardInterrupt:  # as the command itself answers, also while it is being imported
+    sys.exit(130)
 
 if __name__ == "__main__":
     sys.exit(main())
