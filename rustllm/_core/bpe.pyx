@@ -17,7 +17,7 @@ from rustllm._core.dispatch cimport simd_level
 from rustllm._core.status cimport BAD_ARGUMENT, NO_MEMORY, OK, OUT_OF_RANGE
 from rustllm._core.threads cimport run_team, team_barrier
 from rustllm._core.unicode cimport decode_utf8
-from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_free
+from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_free, vocab_prefetch
 
 cdef extern from "atomics.h" nogil:
     int rl_load(const int*) noexcept
@@ -33,6 +33,7 @@ cdef enum:
     MAX_RESOLVED = 2048
     MAX_SPLIT = 64          # bytes of a token up to which its pair is looked for by its splits
     LEARNT_AT_ONCE = 64     # tokens that a thread takes at a time
+    AHEAD = 8               # tokens whose look-ups are under way before they are learnt
     WORTH_A_TEAM = 512      # tokens of one length that are learnt by several threads
 
 
@@ -363,7 +364,6 @@ cdef struct Learning:
     uint32_t* by_length     # places in the order, shortest tokens first, by place among equals
     uint32_t* pair          # [n, 2] the two symbols of each place, or NO_ID
     uint8_t* regular        # of each id: 1 if every merge in it comes after those it needs
-    int twins               # whether two ids spell the same: which one is made must be seen
     uint32_t n
     uint32_t first          # of by_length: those of the length at hand ...
     uint32_t last
@@ -410,10 +410,8 @@ cdef bint learn_by_splits(Learning* job, uint32_t place) noexcept nogil:
     cdef uint32_t id = job.order[place], left, right
     cdef const uint8_t* p = bpe.vocab.blob + bpe.vocab.offset[id]
     cdef Py_ssize_t length = bpe.vocab.offset[id + 1] - bpe.vocab.offset[id], i
-    if vocab_find(&bpe.vocab, p, length) != id:
-        rl_store(&job.twins, 1)
-    if rl_load(&job.twins):
-        return False
+    if bpe.vocab.twins:
+        return False    # which of them is made must be seen
     for i in range(length - 1, 0, -1):
         left = bpe.byte_id[p[0]] if i == 1 else vocab_find(&bpe.vocab, p, i)
         if left == NO_ID or not job.regular[left] or rank_of(job, left) > place:
@@ -427,6 +425,18 @@ cdef bint learn_by_splits(Learning* job, uint32_t place) noexcept nogil:
             job.regular[id] = 1
             return True
     return False
+
+
+cdef inline void prefetch_splits(const Learning* job, uint32_t place) noexcept nogil:
+    # Ask for what `learn_by_splits` reads first: nearly all of its time is waiting for the table.
+    cdef const Bpe* bpe = job.bpe
+    cdef uint32_t id = job.order[place]
+    cdef const uint8_t* p = bpe.vocab.blob + bpe.vocab.offset[id]
+    cdef Py_ssize_t length = bpe.vocab.offset[id + 1] - bpe.vocab.offset[id]
+    if 2 < length <= MAX_SPLIT:
+        vocab_prefetch(&bpe.vocab, p, length - 1)
+        vocab_prefetch(&bpe.vocab, p, length - 2)
+        vocab_prefetch(&bpe.vocab, p + length - 2, 2)
 
 
 cdef int learn_token(
@@ -496,7 +506,7 @@ cdef void learn_lengths(void* context, int thread, int n_threads) noexcept nogil
     # One length after another: its tokens on all threads, then their merges on the first.
     cdef Learning* job = <Learning*>context
     cdef MergeSpace space
-    cdef uint32_t i
+    cdef uint32_t i, end
     cdef int at
     memset(&space, 0, sizeof(MergeSpace))
     while True:
@@ -511,7 +521,12 @@ cdef void learn_lengths(void* context, int thread, int n_threads) noexcept nogil
             at = rl_fetch_add(&job.next, LEARNT_AT_ONCE)
             if at >= <int>job.last:
                 break
-            for i in range(at, min(<uint32_t>at + LEARNT_AT_ONCE, job.last)):
+            end = min(<uint32_t>at + LEARNT_AT_ONCE, job.last)
+            for i in range(at, min(<uint32_t>at + AHEAD, end)):
+                prefetch_splits(job, job.by_length[i])
+            for i in range(at, end):
+                if i + AHEAD < end:
+                    prefetch_splits(job, job.by_length[i + AHEAD])
                 if learn_token(job, &space, job.by_length[i]) < 0:
                     rl_store(&job.status, NO_MEMORY)
                     break

@@ -18,13 +18,7 @@ from rustllm._core.dispatch cimport simd_level
 from rustllm._core.specials cimport Trie, trie_find
 from rustllm._core.split cimport split_ends
 from rustllm._core.status cimport NO_MEMORY, OK
-from rustllm._core.vocab cimport NO_ID, hash_bytes, vocab_find, vocab_find_hashed
-
-cdef extern from *:
-    """
-    static inline void rl_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
-    """
-    void rl_prefetch(const void* p) noexcept nogil
+from rustllm._core.vocab cimport NO_ID, hash_bytes, prefetch, vocab_find, vocab_find_hashed
 
 cdef enum:
     BATCH = 64              # pretokens looked up together
@@ -76,7 +70,7 @@ cdef int encode_range(
                 here = ends[first + i - 1] if i else start
                 n = <Py_ssize_t>ends[first + i] - here
                 key[i].low = hash_bytes(base + here, n) if n <= MAX_LONG_BYTES else 0
-                rl_prefetch(space.long_entry + 4 * (key[i].low >> (66 - LONG_BITS)))
+                prefetch(space.long_entry + 4 * (key[i].low >> (66 - LONG_BITS)))
             i = rl_take_hits(level, space.line, key, line, 0, many, &out)
             while i < many:
                 here = ends[first + i - 1] if i else start

@@ -41,7 +41,7 @@ from rustllm._core.spell cimport Speller, spell_array, spell_list, spelling_new
 from rustllm._core.split cimport N_PATTERNS, find_safe_cut
 from rustllm._core.status cimport CANCELLED, NO_MEMORY, OK, OUT_OF_RANGE, check
 from rustllm._core.text cimport TextView, to_utf8, utf8_room, view_utf8
-from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, vocab_find, vocab_init
+from rustllm._core.vocab cimport MAX_VOCAB, NO_ID, prefetch, vocab_find, vocab_init
 
 cdef extern from *:
     """
@@ -54,7 +54,6 @@ cdef extern from *:
     #define rl_gc_disable() 0
     #define rl_gc_enable() 0
     #endif
-    static inline void rl_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
     static inline void *rl_take(void **slot) {
         return __atomic_exchange_n(slot, (void *)0, __ATOMIC_ACQUIRE);
     }
@@ -81,7 +80,6 @@ cdef extern from *:
     """
     int rl_gc_disable() noexcept
     int rl_gc_enable() noexcept
-    void rl_prefetch(const void* p) noexcept nogil
     void* rl_take(void** slot) nogil
     void* rl_read_pointer(void** slot) noexcept nogil
     bint rl_give(void** slot, void* value) nogil
@@ -513,7 +511,7 @@ cdef class Encoder:
         cdef void* known
         for i in range(n):
             if i + 16 < n:
-                rl_prefetch(self.ints[ids[i + 16]])
+                prefetch(self.ints[ids[i + 16]])
             known = self.ints[ids[i]]
             if known is NULL:
                 number = PyLong_FromUnsignedLong(ids[i])

@@ -4,55 +4,62 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 import numpy as np
 
 from rustllm._core.vocab cimport MAX_VOCAB
 
-cdef uint8_t digit[256]
+cdef enum:
+    NO_DIGIT = 1 << 24
+
+# What a character of base64 means as the first, second, third and fourth of a group.
+cdef uint32_t digit[4][256]
 
 cdef int fill() except -1:
     cdef const char* alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    cdef int i
-    memset(digit, 255, 256)
-    for i in range(64):
-        digit[<uint8_t>alphabet[i]] = i
+    cdef int i, place
+    for place in range(4):
+        for i in range(256):
+            digit[place][i] = NO_DIGIT
+        for i in range(64):
+            digit[place][<uint8_t>alphabet[i]] = i << (18 - 6 * place)
     return 0
 
 fill()
 
 
-cdef Py_ssize_t decode_base64(const uint8_t* s, Py_ssize_t n, uint8_t* out) noexcept nogil:
-    # Bytes written, n * 3 / 4 at most; -1 if it is not padded base64 of at least one byte.
-    cdef Py_ssize_t i = 0, used = 0
-    cdef uint8_t a, b, c, d
-    if n == 0 or n % 4:
-        return -1
-    while i < n:
-        a = digit[s[i]]
-        b = digit[s[i + 1]]
-        c = digit[s[i + 2]]
-        d = digit[s[i + 3]]
-        if (a | b | c | d) > 63:
-            if i + 4 != n or (a | b) > 63 or s[i + 3] != c"=":
-                return -1
-            out[used] = a << 2 | b >> 4
-            used += 1
-            if c <= 63:
-                if c & 3:
-                    return -1
-                out[used] = <uint8_t>(b << 4 | c >> 2)
-                used += 1
-            elif s[i + 2] != c"=" or b & 15:
-                return -1
-            return used
-        out[used] = a << 2 | b >> 4
-        out[used + 1] = <uint8_t>(b << 4 | c >> 2)
-        out[used + 2] = <uint8_t>(c << 6 | d)
-        used += 3
+cdef Py_ssize_t decode_base64(
+    const uint8_t* s, Py_ssize_t n, uint8_t* out, Py_ssize_t* used
+) noexcept nogil:
+    # How many characters of padded base64 of at least one byte stand at `s`; -1 if there is none.
+    # It ends where a character is no digit. `out` takes `used` bytes, 3 for 4 characters at most.
+    cdef Py_ssize_t i = 0, written = 0
+    cdef uint32_t group
+    while i + 4 <= n:
+        group = digit[0][s[i]] | digit[1][s[i + 1]] | digit[2][s[i + 2]] | digit[3][s[i + 3]]
+        if group >= NO_DIGIT:
+            break
+        out[written] = <uint8_t>(group >> 16)
+        out[written + 1] = <uint8_t>(group >> 8)
+        out[written + 2] = <uint8_t>group
+        written += 3
         i += 4
-    return used
+    if i + 4 <= n and s[i + 3] == c"=":
+        group = digit[0][s[i]] | digit[1][s[i + 1]]
+        if s[i + 2] != c"=":
+            group |= digit[2][s[i + 2]]
+        # Bits that no byte takes are zero.
+        if group >= NO_DIGIT or group & (0xFF if s[i + 2] != c"=" else 0xFFFF):
+            return -1
+        out[written] = <uint8_t>(group >> 16)
+        written += 1
+        if s[i + 2] != c"=":
+            out[written] = <uint8_t>(group >> 8)
+            written += 1
+        i += 4
+    used[0] = written
+    return i if i else -1
 
 
 def parse_ranks(data):
@@ -80,7 +87,8 @@ def parse_ranks(data):
     """
     cdef Py_buffer view, out_view
     cdef const uint8_t* s
-    cdef Py_ssize_t n, i = 0, start, used = 0, got, bad = 0, line = 0, n_lines = 0
+    cdef Py_ssize_t n, i = 0, start, used = 0, got = 0, size, bad = 0, line = 0, n_lines = 0
+    cdef bint in_order = True
     cdef uint8_t* scratch = NULL
     cdef uint32_t* entry = NULL     # rank, offset, length
     cdef uint32_t* end
@@ -101,23 +109,20 @@ def parse_ranks(data):
         with nogil:
             while i < n:
                 line += 1
-                start = i
-                while i < n and s[i] != c" " and s[i] != c"\n":
-                    i += 1
-                if i == n or s[i] == c"\n":
-                    if i - start > (i > start and s[i - 1] == c"\r"):
-                        bad = line
-                        break
-                    i += 1
+                if s[i] == c"\n" or (s[i] == c"\r" and (i + 1 == n or s[i + 1] == c"\n")):
+                    i += 1 + (s[i] == c"\r")
                     continue
-                got = decode_base64(s + start, i - start, scratch + used)
-                i += 1
+                size = decode_base64(s + i, n - i, scratch + used, &got)
+                if size < 0 or i + size >= n or s[i + size] != c" ":
+                    bad = line
+                    break
+                i += size + 1
                 rank = 0
                 start = i
                 while i < n and c"0" <= s[i] <= c"9" and rank <= MAX_VOCAB:
                     rank = rank * 10 + (s[i] - c"0")
                     i += 1
-                if got < 0 or i == start or rank >= MAX_VOCAB:
+                if i == start or rank >= MAX_VOCAB:
                     bad = line
                     break
                 if i < n and s[i] == c"\r":
@@ -129,6 +134,7 @@ def parse_ranks(data):
                 entry[3 * n_lines] = <uint32_t>rank
                 entry[3 * n_lines + 1] = <uint32_t>used
                 entry[3 * n_lines + 2] = <uint32_t>got
+                in_order = in_order and rank >= top
                 top = max(top, rank + 1)
                 used += got
                 n_lines += 1
@@ -137,7 +143,7 @@ def parse_ranks(data):
         ends = np.zeros(top + 1, dtype=np.uint32)
         PyObject_GetBuffer(ends, &out_view, PyBUF_SIMPLE | 1)
         end = <uint32_t*>out_view.buf
-        blob = PyBytes_FromStringAndSize(NULL, used)
+        blob = PyBytes_FromStringAndSize(<char*>scratch if in_order else NULL, used)
         out = <uint8_t*>PyBytes_AS_STRING(blob)
         try:
             with nogil:
@@ -149,7 +155,7 @@ def parse_ranks(data):
                 if not bad:
                     for i in range(<Py_ssize_t>top):
                         end[i + 1] += end[i]
-                    for i in range(n_lines):
+                    for i in range(0 if in_order else n_lines):
                         memcpy(
                             out + end[entry[3 * i]], scratch + entry[3 * i + 1], entry[3 * i + 2]
                         )

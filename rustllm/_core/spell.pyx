@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 
 from rustllm._core.cache cimport Workspace, grow_text
 from rustllm._core.status cimport NO_MEMORY, OK
-from rustllm._core.vocab cimport Vocab
+from rustllm._core.vocab cimport Vocab, prefetch
 
 cdef extern from *:
     """
@@ -32,10 +32,8 @@ cdef extern from *:
         value = PyLong_AsLongLongAndOverflow(number, &overflow);
         return overflow ? -1 : value;
     }
-    static inline void rl_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
     """
     int64_t rl_small_int(PyObject* number) noexcept
-    void rl_prefetch(const void* p) noexcept nogil
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(PyObject* item) noexcept
@@ -116,7 +114,7 @@ cdef int append_all(
             if ids[first + i] >= n_vocab:
                 taken = i
                 break
-            rl_prefetch(speller.short + 16 * <size_t>ids[first + i])
+            prefetch(speller.short + 16 * <size_t>ids[first + i])
         status = append(speller, space, ids + first, taken, used, &bad)
         if status < 0:
             return status
@@ -165,7 +163,7 @@ cdef Py_ssize_t spell_list(const Speller* speller, Workspace* space, list ids) e
         i = 0
         while i < many:
             if first + i + AHEAD < n:
-                rl_prefetch(PyList_GET_ITEM(ids, first + i + AHEAD))
+                prefetch(PyList_GET_ITEM(ids, first + i + AHEAD))
             item = PyList_GET_ITEM(ids, first + i)
             if not PyLong_CheckExact(item):
                 break
@@ -173,7 +171,7 @@ cdef Py_ssize_t spell_list(const Speller* speller, Workspace* space, list ids) e
             if id < 0 or id >= n_vocab:
                 break
             chunk[i] = <uint32_t>id
-            rl_prefetch(speller.short + 16 * id)
+            prefetch(speller.short + 16 * id)
             i += 1
         if append(speller, space, chunk, i, &used, &bad) < 0:
             raise MemoryError

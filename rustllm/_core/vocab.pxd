@@ -3,6 +3,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+cdef extern from *:
+    void prefetch "__builtin_prefetch" (const void* place) noexcept nogil
+
 cpdef enum:
     MAX_VOCAB = 0x1FFFFF    # ids fit in 21 bits, so that a merge fits in one 64-bit word
     NO_ID = 0x7FFFFFFF
@@ -13,6 +16,7 @@ cdef struct Vocab:
     uint32_t* offset        # [n + 1] into blob; an id not in use has no bytes
     uint64_t* slot          # [mask + 1] upper half of the hash << 32 | id, all ones when empty
     uint64_t mask
+    bint twins              # whether two ids in the table have the same bytes
 
 cdef inline uint64_t mix(uint64_t h) noexcept nogil:
     h ^= h >> 32
@@ -42,6 +46,10 @@ cdef uint32_t vocab_find(const Vocab* vocab, const uint8_t* p, Py_ssize_t n) noe
 cdef uint32_t vocab_find_hashed(
     const Vocab* vocab, const uint8_t* p, Py_ssize_t n, uint64_t h
 ) noexcept nogil
+
+# Ask for the memory that looking these bytes up reads first.
+cdef inline void vocab_prefetch(const Vocab* vocab, const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    prefetch(vocab.slot + (hash_bytes(p, n) & vocab.mask))
 
 # Take copies of `blob` and `offset`, whose order and bounds the caller has checked, and fill the
 # table with the ids for which `listed` is NULL or not 0. A negative status on failure.

@@ -28,6 +28,14 @@ cdef uint32_t vocab_find_hashed(
         at = (at + 1) & vocab.mask
 
 
+cdef inline bint same_bytes(const Vocab* vocab, uint32_t a, uint32_t b) noexcept nogil:
+    cdef uint32_t n = vocab.offset[a + 1] - vocab.offset[a]
+    return (
+        n == vocab.offset[b + 1] - vocab.offset[b]
+        and memcmp(vocab.blob + vocab.offset[a], vocab.blob + vocab.offset[b], n) == 0
+    )
+
+
 cdef int vocab_init(
     Vocab* vocab, const uint8_t* blob, const uint32_t* offset, uint32_t n, const uint8_t* listed
 ) noexcept nogil:
@@ -37,6 +45,7 @@ cdef int vocab_init(
     while size < <uint64_t>n * 2:
         size *= 2
     vocab.n = n
+    vocab.twins = False
     vocab.mask = size - 1
     vocab.blob = <uint8_t*>malloc(offset[n] + 1)
     vocab.offset = <uint32_t*>malloc((<size_t>n + 1) * sizeof(uint32_t))
@@ -56,6 +65,8 @@ cdef int vocab_init(
         at = h & vocab.mask
         # Equal tokens end up one after another, so that the first to come is the one found.
         while vocab.slot[at] != ~<uint64_t>0:
+            if vocab.slot[at] >> 32 == h >> 32 and same_bytes(vocab, <uint32_t>vocab.slot[at], id):
+                vocab.twins = True
             at = (at + 1) & vocab.mask
         vocab.slot[at] = (h >> 32) << 32 | id
     return OK

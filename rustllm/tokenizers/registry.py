@@ -7,9 +7,7 @@ wherever it came from, except a file that the caller names.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -255,6 +253,9 @@ def _find_ranks(ranks: str) -> bytes:
 
 
 def _is_right(ranks: str, data: bytes) -> bool:
+    # OpenSSL takes 5 ms to import, which a caller who names a file need not wait for.
+    import hashlib
+
     return hashlib.sha256(data).hexdigest() == _HASHES[ranks]
 
 
@@ -284,9 +285,13 @@ def _from_package(ranks: str, url: str) -> bytes | None:
 def _from_tiktoken_cache(ranks: str, url: str) -> bytes | None:
     folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
     if folder is None:
+        import tempfile
+
         folder = str(Path(tempfile.gettempdir()) / "data-gym-cache")
     if not folder:
         return None
+    import hashlib
+
     return _read_if_right(Path(folder) / hashlib.sha1(url.encode()).hexdigest(), ranks)
 
 
@@ -324,6 +329,8 @@ def _download(ranks: str, url: str) -> bytes:
             hint="pass vocab=FILE, install bpe-openai, or set TIKTOKEN_CACHE_DIR",
         ) from None
     if not _is_right(ranks, data):
+        import hashlib
+
         raise HashMismatchError(
             "the download is not what was published",
             path=url,

@@ -5,70 +5,96 @@ annotate with a protocol (`TokenizerLike`) to accept objects that only look alik
 `rustllm.testing` holds the tests that an implementation of each has to pass.
 """
 
-from rustllm.traits.batch import Batch
-from rustllm.traits.builder import ModelBuilder, NeedsConfig, NeedsWeights, Ready
-from rustllm.traits.config import LanguageModelConfig, ModelConfig
-from rustllm.traits.generation import Generation, Piece
-from rustllm.traits.model import (
-    Closed,
-    LanguageModel,
-    Loaded,
-    Model,
-    ModelState,
-    Unloaded,
-)
-from rustllm.traits.plugin import Plugin
-from rustllm.traits.prefix_cache import PrefixCache
-from rustllm.traits.protocols import (
-    ConfigLike,
-    ModelLike,
-    PluginLike,
-    StateLike,
-    SupportsDecode,
-    SupportsEncode,
-    SupportsGenerate,
-    TokenizerLike,
-    TokenLike,
-)
-from rustllm.traits.sampling import Constraint, LogitsProcessor, Matcher, Sampling
-from rustllm.traits.scoring import Scores
-from rustllm.traits.token import Token, VocabularyToken
-from rustllm.traits.tokenizer import StreamDecoder, Tokenizer
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Batch",
-    "Closed",
-    "ConfigLike",
-    "Constraint",
-    "Generation",
-    "LanguageModel",
-    "LanguageModelConfig",
-    "Loaded",
-    "LogitsProcessor",
-    "Matcher",
-    "Model",
-    "ModelBuilder",
-    "ModelConfig",
-    "ModelLike",
-    "ModelState",
-    "NeedsConfig",
-    "NeedsWeights",
-    "Piece",
-    "Plugin",
-    "PluginLike",
-    "PrefixCache",
-    "Ready",
-    "Sampling",
-    "Scores",
-    "StateLike",
-    "StreamDecoder",
-    "SupportsDecode",
-    "SupportsEncode",
-    "SupportsGenerate",
-    "Token",
-    "TokenLike",
-    "Tokenizer",
-    "TokenizerLike",
-    "Unloaded",
-    "VocabularyToken",
-]
+# A tokenizer needs one of these modules, not what models are: each is loaded for its first name.
+_PUBLIC = {
+    "Batch": "rustllm.traits.batch",
+    "Closed": "rustllm.traits.model",
+    "ConfigLike": "rustllm.traits.protocols",
+    "Constraint": "rustllm.traits.sampling",
+    "Generation": "rustllm.traits.generation",
+    "LanguageModel": "rustllm.traits.model",
+    "LanguageModelConfig": "rustllm.traits.config",
+    "Loaded": "rustllm.traits.model",
+    "LogitsProcessor": "rustllm.traits.sampling",
+    "Matcher": "rustllm.traits.sampling",
+    "Model": "rustllm.traits.model",
+    "ModelBuilder": "rustllm.traits.builder",
+    "ModelConfig": "rustllm.traits.config",
+    "ModelLike": "rustllm.traits.protocols",
+    "ModelState": "rustllm.traits.model",
+    "NeedsConfig": "rustllm.traits.builder",
+    "NeedsWeights": "rustllm.traits.builder",
+    "Piece": "rustllm.traits.generation",
+    "Plugin": "rustllm.traits.plugin",
+    "PluginLike": "rustllm.traits.protocols",
+    "PrefixCache": "rustllm.traits.prefix_cache",
+    "Ready": "rustllm.traits.builder",
+    "Sampling": "rustllm.traits.sampling",
+    "Scores": "rustllm.traits.scoring",
+    "StateLike": "rustllm.traits.protocols",
+    "StreamDecoder": "rustllm.traits.tokenizer",
+    "SupportsDecode": "rustllm.traits.protocols",
+    "SupportsEncode": "rustllm.traits.protocols",
+    "SupportsGenerate": "rustllm.traits.protocols",
+    "Token": "rustllm.traits.token",
+    "TokenLike": "rustllm.traits.protocols",
+    "Tokenizer": "rustllm.traits.tokenizer",
+    "TokenizerLike": "rustllm.traits.protocols",
+    "Unloaded": "rustllm.traits.model",
+    "VocabularyToken": "rustllm.traits.token",
+}
+
+__all__ = [*_PUBLIC]
+
+if TYPE_CHECKING:
+    from rustllm.traits.batch import Batch as Batch
+    from rustllm.traits.builder import ModelBuilder as ModelBuilder
+    from rustllm.traits.builder import NeedsConfig as NeedsConfig
+    from rustllm.traits.builder import NeedsWeights as NeedsWeights
+    from rustllm.traits.builder import Ready as Ready
+    from rustllm.traits.config import LanguageModelConfig as LanguageModelConfig
+    from rustllm.traits.config import ModelConfig as ModelConfig
+    from rustllm.traits.generation import Generation as Generation
+    from rustllm.traits.generation import Piece as Piece
+    from rustllm.traits.model import Closed as Closed
+    from rustllm.traits.model import LanguageModel as LanguageModel
+    from rustllm.traits.model import Loaded as Loaded
+    from rustllm.traits.model import Model as Model
+    from rustllm.traits.model import ModelState as ModelState
+    from rustllm.traits.model import Unloaded as Unloaded
+    from rustllm.traits.plugin import Plugin as Plugin
+    from rustllm.traits.prefix_cache import PrefixCache as PrefixCache
+    from rustllm.traits.protocols import ConfigLike as ConfigLike
+    from rustllm.traits.protocols import ModelLike as ModelLike
+    from rustllm.traits.protocols import PluginLike as PluginLike
+    from rustllm.traits.protocols import StateLike as StateLike
+    from rustllm.traits.protocols import SupportsDecode as SupportsDecode
+    from rustllm.traits.protocols import SupportsEncode as SupportsEncode
+    from rustllm.traits.protocols import SupportsGenerate as SupportsGenerate
+    from rustllm.traits.protocols import TokenizerLike as TokenizerLike
+    from rustllm.traits.protocols import TokenLike as TokenLike
+    from rustllm.traits.sampling import Constraint as Constraint
+    from rustllm.traits.sampling import LogitsProcessor as LogitsProcessor
+    from rustllm.traits.sampling import Matcher as Matcher
+    from rustllm.traits.sampling import Sampling as Sampling
+    from rustllm.traits.scoring import Scores as Scores
+    from rustllm.traits.token import Token as Token
+    from rustllm.traits.token import VocabularyToken as VocabularyToken
+    from rustllm.traits.tokenizer import StreamDecoder as StreamDecoder
+    from rustllm.traits.tokenizer import Tokenizer as Tokenizer
+
+
+def __getattr__(name: str) -> object:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'rustllm.traits' has no attribute {name!r}")
+    value = getattr(_import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
