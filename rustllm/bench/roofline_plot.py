@@ -6,7 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rustllm.errors import ArgumentError, MissingDependencyError
+from rustllm._optional import need
+from rustllm.errors import ArgumentError
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -43,20 +44,12 @@ def draw_roofline(roofline: Roofline, path: str | PathLike[str]) -> None:
         The file cannot be written.
     """
     format = check_format(path)
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure  # no state of pyplot's, no window
-    except ImportError as error:
-        raise MissingDependencyError(
-            "drawing needs the package matplotlib",
-            extra="plot",
-            package="matplotlib",
-            hint='pip install "rustllm[plot]"',
-        ) from error
+    # no state of pyplot's, no window
+    new_figure = need("matplotlib.figure", "plot", "drawing needs").Figure
     from rustllm.serialize import atomic_write
 
     columns = len(roofline.peaks)
-    figure = Figure(figsize=(max(5.0 * columns, 8.0), 7.2), layout="constrained")
+    figure = new_figure(figsize=(max(5.0 * columns, 8.0), 7.2), layout="constrained")
     grid = figure.add_gridspec(2, columns, height_ratios=(1.35, 1))
     for column, peaks in enumerate(roofline.peaks):
         kernels = [k for k in roofline.kernels if k.threads == peaks.threads]
@@ -83,6 +76,8 @@ def draw_roofline(roofline: Roofline, path: str | PathLike[str]) -> None:
     image = io.BytesIO()
     # Neither the date nor random names: the same figures give the same bytes.
     metadata: dict[str, Any] = {"Date": None} if format == "svg" else {"Software": None}
+    import matplotlib
+
     with matplotlib.rc_context({"svg.hashsalt": "rustllm", "svg.fonttype": "none"}):
         figure.savefig(image, format=format, dpi=130, metadata=metadata)
     with atomic_write(path) as file:

@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rustllm.errors import ArgumentError, MissingDependencyError
+from rustllm._optional import need
+from rustllm.errors import ArgumentError
 from rustllm.serialize import atomic_write
 
 if TYPE_CHECKING:
@@ -46,20 +47,15 @@ def draw_stats(facts: dict[str, Any], path: PathLikeStr) -> None:
 
 
 def _draw(facts: dict[str, Any], format: str) -> bytes:
-    try:
-        from matplotlib.figure import Figure  # no state of pyplot's, no window
-    except ImportError as error:
-        raise MissingDependencyError(
-            "drawing needs the package matplotlib",
-            extra="plot",
-            package="matplotlib",
-            hint='pip install "rustllm[plot]"',
-        ) from error
+    # no state of pyplot's, no window
+    new_figure = need("matplotlib.figure", "plot", "drawing needs").Figure
     sources = sorted(
         (s for s in facts["sources"] if s.get("bytes_per_token")), key=lambda s: -s["tokens"]
     )
     shown = sources[:_SOURCES][::-1]
-    figure = Figure(figsize=(8, 3.2 + (0.6 + 0.28 * len(shown) if shown else 0)), layout="tight")
+    figure = new_figure(
+        figsize=(8, 3.2 + (0.6 + 0.28 * len(shown) if shown else 0)), layout="tight"
+    )
     ratio = [3.2, max(0.9, 0.28 * len(shown))]
     axes = (
         figure.subplots(2, 1, gridspec_kw={"height_ratios": ratio})

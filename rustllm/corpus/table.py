@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rustllm._optional import need
 from rustllm.corpus.reader import Corpus
-from rustllm.errors import ArgumentError, MissingDependencyError
+from rustllm.errors import ArgumentError
 from rustllm.serialize import atomic_write
 
 if TYPE_CHECKING:
@@ -55,15 +56,7 @@ def export_table(
         raise ArgumentError(
             f"{str(path)!r} is neither .arrow, .feather nor .parquet", hint="the name tells which"
         )
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise MissingDependencyError(
-            "tables need the package pyarrow",
-            extra="arrow",
-            package="pyarrow",
-            hint='pip install "rustllm[arrow]"',
-        ) from error
+    pa = need("pyarrow", "arrow", "tables need")
     corpus = source if isinstance(source, Corpus) else Corpus(source)
     kind = pa.from_numpy_dtype(np.dtype(corpus.manifest["options"]["dtype"]))
     schema = pa.schema([(column, pa.large_list(kind))])

@@ -19,23 +19,13 @@ module            engine                                extra
 Nothing here is imported by the rest of the library.
 """
 
-from importlib import import_module
 from typing import Any
 
-from rustllm.errors import MissingDependencyError
+from rustllm import _optional
 
 __all__: list[str] = []
 
 
 def need(module: str, extra: str) -> Any:
     """Import an engine; MissingDependencyError names the extra that brings it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        package = module.split(".")[0]
-        raise MissingDependencyError(
-            f"rustllm.integrations.{extra} needs the package {package}",
-            extra=extra,
-            package=package,
-            hint=f'pip install "rustllm[{extra}]"',
-        ) from error
+    return _optional.need(module, extra, f"rustllm.integrations.{extra} needs")

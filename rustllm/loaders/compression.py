@@ -6,7 +6,8 @@ import io
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
-from rustllm.errors import FileFormatError, MissingDependencyError, TruncatedFileError
+from rustllm._optional import need
+from rustllm.errors import FileFormatError, TruncatedFileError
 
 __all__ = ["COMPRESSIONS", "DecompressedStream", "compression_of"]
 
@@ -56,7 +57,7 @@ class _Zstd:
     """zstandard's decoder with the interface of bz2's and lzma's."""
 
     def __init__(self) -> None:
-        zstandard = _optional("zstandard", "zstd")
+        zstandard = need("zstandard", "zstd", "zstd files need")
         self._decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
         self._ready = b""
         self.needs_input = True
@@ -92,23 +93,8 @@ def _xz() -> _Decoder:
 
 
 def _lz4() -> _Decoder:
-    decoder: _Decoder = _optional("lz4.frame", "lz4").LZ4FrameDecompressor()
+    decoder: _Decoder = need("lz4.frame", "lz4", "lz4 files need").LZ4FrameDecompressor()
     return decoder
-
-
-def _optional(module: str, extra: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except ImportError:
-        package = module.partition(".")[0]
-        raise MissingDependencyError(
-            f"{extra} files need the package {package}",
-            extra=extra,
-            package=package,
-            hint=f"pip install 'rustllm[{extra}]'",
-        ) from None
 
 
 # Name: the bytes a file begins with, a new decoder, and how much to feed it at a time.

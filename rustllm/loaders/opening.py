@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from os import PathLike
 from typing import Any
 
+from rustllm._optional import need
 from rustllm.errors import (
     FileFormatError,
-    MissingDependencyError,
     UnsupportedError,
     convert_errors,
 )
@@ -153,16 +153,7 @@ class TableFile(Loader):
     def __init__(self, path: str, told: FileFormat) -> None:
         self.path = path
         self._format = told
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError:
-            raise MissingDependencyError(
-                f"{told.kind} files need the package pyarrow",
-                extra="arrow",
-                package="pyarrow",
-                path=path,
-                hint="pip install 'rustllm[arrow]'",
-            ) from None
+        need("pyarrow", "arrow", f"{told.kind} files need", path=path)
 
     @property
     def format(self) -> FileFormat:

@@ -14,12 +14,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from rustllm._optional import need
 from rustllm.errors import (
     ArgumentError,
     FileAccessError,
     FileFormatError,
     FileMissingError,
-    MissingDependencyError,
 )
 from rustllm.loaders.compression import DecompressedStream, compression_of
 from rustllm.loaders.mapped import file_error
@@ -118,15 +118,7 @@ def _open_file(path: str) -> BinaryIO:
 
 
 def _open_url(url: str) -> BinaryIO:
-    try:
-        import fsspec
-    except ImportError:
-        raise MissingDependencyError(
-            "URLs need the package fsspec",
-            extra="fsspec",
-            package="fsspec",
-            hint="pip install 'rustllm[fsspec]'",
-        ) from None
+    fsspec = need("fsspec", "fsspec", "URLs need")
     try:
         opened: BinaryIO = fsspec.open(url, "rb").open()
     except OSError as error:

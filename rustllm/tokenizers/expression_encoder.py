@@ -7,7 +7,6 @@ what the expression takes; the ids are those that the expression means.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ import numpy as np
 from rustllm._core.encoder import Encoder
 from rustllm._core.specials import SpecialMatcher
 from rustllm._core.text import utf8
-from rustllm.errors import ArgumentError, MissingDependencyError
+from rustllm._optional import need
+from rustllm.errors import ArgumentError
 from rustllm.traits.tokenizer import with_ends
 
 __all__ = ["ExpressionEncoder", "compile_expression"]
@@ -31,15 +31,7 @@ def compile_expression(expression: str) -> Any:
     ArgumentError
         It is no regular expression.
     """
-    try:
-        regex: Any = import_module("regex")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the expression {expression!r} is not built in and needs the regex package",
-            extra="regex",
-            package="regex",
-            hint='pip install "rustllm[regex]"',
-        ) from error
+    regex = need("regex", "regex", f"the expression {expression!r} is not built in and needs")
     try:
         return regex.compile(expression)
     except regex.error as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 from rustllm._core import split as _split
-from rustllm.errors import FileFormatError, MissingDependencyError
+from rustllm._optional import need
+from rustllm.errors import FileFormatError
 from rustllm.tokenizers.traced_text import Span
 
 __all__ = ["Finder", "known_pattern", "pattern_finder", "splitter_finder"]
@@ -98,15 +98,7 @@ def expression_finder(expression: str) -> Finder:
     if _SIMPLE.fullmatch(expression):
         simple = re.compile(expression)
         return lambda text: [found.span() for found in simple.finditer(text)]
-    try:
-        regex: Any = import_module("regex")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the expression {expression!r} is not built in and needs the regex package",
-            extra="regex",
-            package="regex",
-            hint='pip install "rustllm[regex]"',
-        ) from error
+    regex = need("regex", "regex", f"the expression {expression!r} is not built in and needs")
     try:
         compiled = regex.compile(expression)
     except regex.error as error:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rustllm._core import pretoken_counts as _core
 from rustllm._core import split as _split
+from rustllm._optional import need
 from rustllm.errors import (
     ArgumentError,
     FileAccessError,
     FileFormatError,
     FileMissingError,
-    MissingDependencyError,
 )
 
 __all__ = ["STRETCHES", "Progress", "TextCounts"]
@@ -331,15 +330,8 @@ def _n_cores() -> int:
 
 
 def _compile(expression: str) -> Any:
-    try:
-        regex: Any = import_module("regex")
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{expression!r} is no known pattern, and other expressions need the regex package",
-            extra="regex",
-            package="regex",
-            hint=f'pip install "rustllm[regex]", or use one of {", ".join(_split.NAMES)}',
-        ) from error
+    known = ", ".join(_split.NAMES)
+    regex = need("regex", "regex", f"{expression!r} is none of {known}, and others need")
     try:
         return regex.compile(expression)
     except regex.error as error:
