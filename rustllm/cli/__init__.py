@@ -49,7 +49,7 @@ examples:
 
 `rustllm COMMAND --help` has more examples. Exit status: 0 done, 2 bad arguments or input,
 3 a file or download cannot be reached, 4 a file is damaged or unsupported, 5 an optional package
-is missing, 6 out of memory, 130 interrupted, 1 anything else.
+is missing, 6 out of memory, 7 something is wrong with a plugin, 130 interrupted, 1 anything else.
 """
 
 

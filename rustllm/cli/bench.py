@@ -19,7 +19,7 @@ import argparse
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from rustllm.cli.options import decode_utf8, read_bytes, real, whole
+from rustllm.cli.options import add_action_argument, decode_utf8, read_bytes, real, whole
 from rustllm.cli.output import Output, ProgressBar
 from rustllm.errors import ArgumentError
 
@@ -28,10 +28,18 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("what", choices=[*_ACTIONS])
+    add_action_argument(
+        parser,
+        {
+            "roofline": "memory, cores and every kernel",
+            "model": "start, reading, generation and memory",
+            "tokenizer": "encoding and decoding of a file",
+        },
+    )
     parser.add_argument(
         "names",
         nargs="*",
+        default=[],
         metavar="NAME|PATH",
         help="for model: a name, a file or a folder; for tokenizer: a tokenizer and a text file",
     )
@@ -79,7 +87,7 @@ def run(args: Namespace) -> int:
         args.threads = sorted({1, available_threads()})
     output = Output.of(args)
     with output.progress() as bar:
-        _ACTIONS[args.what](args, output, bar)
+        _ACTIONS[args.action](args, output, bar)
     return 0
 
 
@@ -231,7 +239,7 @@ _NAMES = {
 def _take(args: Namespace, n: int, what: str) -> list[str]:
     names: list[str] = args.names
     if len(names) != n:
-        raise ArgumentError(f"bench {args.what} takes {what}, got {len(names)} names")
+        raise ArgumentError(f"bench {args.action} takes {what}, got {len(names)} names")
     return names
 
 

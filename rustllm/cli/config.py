@@ -12,6 +12,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from rustllm.cli.options import add_action_argument
 from rustllm.cli.output import Output
 
 __all__ = ["add_arguments", "run"]
@@ -19,7 +20,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=("show",), help="show: every setting and its source")
+    add_action_argument(parser, {"show": "every setting and its source"})
     parser.add_argument("--config", type=Path, help="settings file instead of the user's own")
 
 

@@ -21,7 +21,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from rustllm.cli.options import add_tokenizer_arguments, whole
+from rustllm.cli.options import add_action_argument, add_tokenizer_arguments, whole
 from rustllm.cli.output import Output
 from rustllm.cli.resolve import open_tokenizer
 from rustllm.errors import ArgumentError
@@ -31,7 +31,18 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("action", choices=[*_ACTIONS])
+    add_action_argument(
+        parser,
+        {
+            "tokenize": "files to a corpus",
+            "verify": "hold every byte against its checksums",
+            "stats": "counts and lengths",
+            "inspect": "what it was made of and how, or one document",
+            "derive": "shuffle, split or pack",
+            "merge": "several into one",
+            "export": "to a Parquet or Arrow file",
+        },
+    )
     parser.add_argument("path", nargs="+", help="inputs to tokenize, or folders of corpora")
     group = parser.add_argument_group("tokenize")
     group.add_argument("-o", "--output", metavar="FOLDER", help="where the corpus goes")

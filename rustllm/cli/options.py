@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from rustllm.errors import ArgumentError, FileAccessError, FileMissingError
 
 __all__ = [
     "access",
+    "add_action_argument",
     "add_generation_arguments",
     "add_model_arguments",
     "add_sampling_arguments",
@@ -25,6 +26,16 @@ __all__ = [
 ]
 
 STDIN = "-"
+
+
+def add_action_argument(parser: argparse.ArgumentParser, actions: Mapping[str, str]) -> None:
+    """Declare the word that says what a command is to do, and what each such word means."""
+    parser.add_argument(
+        "action",
+        choices=[*actions],
+        metavar="{" + ",".join(actions) + "}",  # what an error calls it when it is missing
+        help="; ".join(f"{name}: {meaning}" for name, meaning in actions.items()),
+    )
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -14,6 +14,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rustllm.cli.options import add_action_argument
 from rustllm.cli.output import Output
 from rustllm.errors import PluginError
 
@@ -26,12 +27,15 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "action",
-        choices=("list", "doctor", "why", "graph", "lock"),
-        help="list: all plugins; doctor: what is wrong, exit status 7 if anything is; "
-        "why: one plugin explained; graph: who refers to whom; "
-        "lock: write a lock file that allows the plugins as they are now",
+    add_action_argument(
+        parser,
+        {
+            "list": "all plugins",
+            "doctor": "what is wrong, exit status 7 if anything is",
+            "why": "one plugin explained",
+            "graph": "who refers to whom",
+            "lock": "write a lock file that allows the plugins as they are now",
+        },
     )
     parser.add_argument(
         "target", nargs="?", metavar="ID|FILE", help="a plugin for why, a file for lock"

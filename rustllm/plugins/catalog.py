@@ -291,7 +291,9 @@ class Catalog:
             close = difflib.get_close_matches(plugin, list(self._records), n=1)
             raise PluginError(
                 f"no plugin {plugin!r} was found",
-                hint=f"did you mean {close[0]}?" if close else "discover() or add() it first",
+                hint=f"did you mean {close[0]}?"
+                if close
+                else "rustllm plugins list shows those found; discover(folders=...) adds to them",
                 plugin=plugin,
             )
         return record

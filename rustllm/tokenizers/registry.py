@@ -326,7 +326,7 @@ def _download(ranks: str, url: str) -> bytes:
         raise DownloadError(
             f"the vocabulary {ranks} is not on this machine and cannot be downloaded: {error}",
             url=url,
-            hint="pass vocab=FILE, install bpe-openai, or set TIKTOKEN_CACHE_DIR",
+            hint="pip install bpe-openai brings it; or set TIKTOKEN_CACHE_DIR, or pass vocab=FILE",
         ) from None
     if not _is_right(ranks, data):
         import hashlib

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +62,30 @@ def test_help_loads_no_numpy(args):
     )
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, timeout=60)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["bench", "config", "corpus", "plugins"])
+def test_a_command_without_its_action_names_the_actions(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err.rpartition("required: ")[2]
+    actions = said.partition("{")[2].partition("}")[0].split(",")
+    assert "NAME" not in said and all(a.isalpha() for a in actions)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"{action}: " in " ".join(shown.split()) for action in actions)
+
+
+def test_the_help_lists_every_exit_status(capsys):
+    main([])
+    listed = capsys.readouterr().out.partition("Exit status: ")[2]
+    kinds, statuses = [RustLLMError], set()
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        statuses.add(kind.exit_code)
+    assert {int(word) for word in re.findall(r"\b\d+\b", listed)} == statuses | {0}
 
 
 def test_a_wrong_option_is_exit_status_2():
