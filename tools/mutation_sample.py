@@ -10,8 +10,8 @@ another, a condition is turned round, a number grows by one, a result becomes ``
 result nobody takes, an assignment or a ``raise`` is left out, ``break`` and ``continue`` change
 places. Texts, annotations and what a module does when it is imported are left alone. Each is made
 in a copy of the tree and the tests named in ``FLOORS`` are run until the first that fails; taking
-five times as long as without a change counts as noticed. Prints what survived and the
-share that was killed; exit status 1 if that is below ``--least`` per cent. Needs the compiled
+five times as long as without a change counts as noticed, and is printed. Prints what survived and
+the share that was killed; exit status 1 if that is below ``--least`` per cent. Needs the compiled
 modules in place and the extra ``test``.
 """
 
@@ -171,7 +171,8 @@ def copy_tree(folder: Path) -> None:
             shutil.copy2(ROOT / name, folder / name)
 
 
-def passes(folder: Path, tests: str, seconds: float) -> bool:
+def passes(folder: Path, tests: str, seconds: float) -> bool | None:
+    """Whether the tests pass; None when they take too long."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     if (ROOT.parent / "shared").is_dir():
         environment.setdefault("RUSTLLM_SHARED", str(ROOT.parent / "shared"))
@@ -182,12 +183,12 @@ def passes(folder: Path, tests: str, seconds: float) -> bool:
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
     )
     try:
         return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
-        return False
+        return None
     finally:
         try:
             os.killpg(process.pid, signal.SIGKILL)
@@ -240,9 +241,10 @@ def main(arguments: list[str]) -> int:
             survived = passes(folder, tests, 5 * taken[tests] + 20)
             (folder / module).write_text(original, "utf-8")
             killed += not survived
-            if survived:
+            if survived is not False:
+                how = "survived" if survived else "too long"
                 text = (ROOT / module).read_text("utf-8").splitlines()[line - 1].strip()
-                print(f"{number:4d} survived  {module}:{line}  {what}:  {text}", flush=True)
+                print(f"{number:4d} {how}  {module}:{line}  {what}:  {text}", flush=True)
     share = 100 * killed / max(1, len(numbers))
     print(f"{killed} of {len(numbers)} killed: {share:.1f} %")
     return 0 if share >= options.least else 1

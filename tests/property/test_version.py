@@ -127,6 +127,14 @@ def test_neither_can_be_changed():
         VersionRange(">=1").anything = 2
 
 
+def test_a_range_may_be_sixteen_times_as_long_as_a_version_and_no_longer():
+    longest = ",".join([">=1"] * 1024) + " "
+    assert len(longest) == 16 * 256
+    assert "1.0" in VersionRange(longest)
+    with pytest.raises(VersionError, match="4097 characters"):
+        VersionRange(longest + " ")
+
+
 @pytest.mark.parametrize(("length", "shown"), [(60, "x" * 60), (61, "x" * 57 + "...")])
 def test_a_long_text_that_is_no_version_is_shown_in_part(length, shown):
     with pytest.raises(VersionError) as told:

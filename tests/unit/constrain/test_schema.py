@@ -194,3 +194,20 @@ def test_integers_between_bounds_are_exactly_those():
         constraint = constrain.json_schema({"type": "integer", "minimum": low, "maximum": high})
         for n in range(low - 30, high + 30, 1 if high - low < 300 else 7):
             assert accepts(constraint, str(n)) == (low <= n <= high), n
+
+
+@pytest.mark.parametrize(
+    ("schema", "first", "last"),
+    [
+        ({"minimum": 2.5, "maximum": 9.5}, 3, 9),
+        ({"minimum": -2.5, "maximum": -0.5}, -2, -1),
+        ({"minimum": 3.0, "exclusiveMaximum": 9.0}, 3, 8),
+        ({"exclusiveMinimum": 3.0, "exclusiveMaximum": 8.5}, 4, 8),
+        ({"exclusiveMinimum": -3.5, "exclusiveMaximum": 3}, -3, 2),
+        ({"minimum": 2, "exclusiveMinimum": 4, "maximum": 9, "exclusiveMaximum": 7}, 5, 6),
+    ],
+)
+def test_fractional_and_exclusive_bounds_of_integers(schema, first, last):
+    constraint = constrain.json_schema({"type": "integer", **schema})
+    accepted = [n for n in range(-20, 21) if accepts(constraint, str(n))]
+    assert accepted == list(range(first, last + 1))

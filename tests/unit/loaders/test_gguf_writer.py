@@ -55,6 +55,15 @@ def test_what_is_written_is_read_back(tmp_path, version, alignment):
             assert np.array_equal(file.tensors[name].array(), array)
 
 
+def test_a_list_of_strings_that_was_read_is_written_again(tmp_path):
+    write_gguf(tmp_path / "a.gguf", {"demo.words": VALUES["demo.words"]}, {})
+    with GGUFFile(tmp_path / "a.gguf") as file:
+        write_gguf(tmp_path / "b.gguf", {"demo.again": file.metadata["demo.words"]}, {})
+    with GGUFFile(tmp_path / "b.gguf") as file:
+        assert file.metadata_type("demo.again") == "[str]"
+        assert list(file.metadata["demo.again"]) == VALUES["demo.words"]
+
+
 def test_the_reference_reader_reads_it(tmp_path):
     gguf = pytest.importorskip("gguf")
     path = tmp_path / "a.gguf"

@@ -281,6 +281,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
 def test_standard_input_and_urls(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"from stdin")))
     assert read_text("-") == "from stdin"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x1f\x8bno gzip")))
+    with pytest.raises(FileFormatError) as caught:
+        read_text("-")
+    assert caught.value.path == "<stdin>"
     fsspec = pytest.importorskip("fsspec")
     with fsspec.open("memory://a.txt", "wb") as out:
         out.write(gzip.compress(b"from a URL"))

@@ -96,6 +96,17 @@ def test_bias_turns_a_choice_around(model):
         model.generate("x", logit_bias={model.config.n_vocab: 1.0})
 
 
+def test_penalties_count_what_the_prompt_says_within_their_reach(model):
+    def first(prompt, **options):
+        biased = {"temperature": 0, "logit_bias": {ord("q"): 99.0}, "presence_penalty": 1e6}
+        return model.generate(prompt, max_tokens=1, **biased, **options).text()
+
+    assert first("x") == "q"
+    assert first("xq") != "q"
+    assert first("qx", repeat_last_n=1) == "q"
+    assert first("qx", repeat_last_n=2) != "q"
+
+
 @pytest.mark.parametrize(
     "options",
     [
