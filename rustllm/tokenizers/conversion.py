@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rustllm.errors import ArgumentError
+from rustllm.errors import ArgumentError, UnsupportedError
 from rustllm.tokenizers import save_formats
 from rustllm.tokenizers.byte_bpe import byte_bpe_of
 from rustllm.traits import Tokenizer
@@ -104,6 +104,7 @@ def save_tokenizer(
     if format == "sentencepiece" and isinstance(tokenizer, SentencePieceTokenizer):
         tokenizer.save(place)
         return
+    # What marks spaces is SentencePiece's, whether it was read from a .model or from GGUF.
     marked = isinstance(tokenizer, SentencePieceTokenizer) or (
         type(tokenizer) is BpeTokenizer and tokenizer._encoder.parts["spaces"]
     )
@@ -115,6 +116,24 @@ def save_tokenizer(
         else:
             sentencepiece_writer.save_sentencepiece(tokenizer, place)
         return
+    if format == "tokenizer.json" and marked:
+        _refuse_lists_of_merges(tokenizer)
     write = FORMATS[format]
     assert write is not None
     write(byte_bpe_of(tokenizer), place)
+
+
+def _refuse_lists_of_merges(tokenizer: Any) -> None:
+    """Say why SentencePiece's vocabularies are not written as ``tokenizer.json``."""
+    if getattr(tokenizer, "_unigram", None) is not None:
+        reason = "it adds scores up in single precision, and that format in double precision"
+    else:
+        reason = (
+            "it merges by the score of what is made, the leftmost of two ways first; a list of "
+            "merges puts one of the ways first everywhere"
+        )
+    raise UnsupportedError(
+        f"{tokenizer.name} cannot be written as tokenizer.json without changing ids: {reason}",
+        key="tokenizer.json",
+        hint="save it as a .model",
+    )

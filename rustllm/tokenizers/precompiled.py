@@ -220,6 +220,10 @@ class PrecompiledMap:
         return "".join(parts)
 
     def _replace_longest(self, text: str) -> str:
+        return "".join([new for new, _ in self.steps(text)])
+
+    def steps(self, text: str) -> list[tuple[str, int]]:
+        """What each longest key of `text` becomes, and of how many characters it is."""
         data = text.encode("utf-8", "surrogatepass")
         out = []
         at = 0
@@ -228,15 +232,16 @@ class PrecompiledMap:
             found = self.prefixes(data[at : at + 256])
             if found:
                 length, start = found[-1]
-                out.append(self.target(start))
+                taken = sum(byte & 0xC0 != 0x80 for byte in data[at : at + length])
+                out.append((self.target(start), taken))
                 at += length
                 continue
             end = at + 1
             while end < n and data[end] & 0xC0 == 0x80:
                 end += 1
-            out.append(data[at:end].decode("utf-8", "replace"))
+            out.append((data[at:end].decode("utf-8", "replace"), 1))
             at = end
-        return "".join(out)
+        return out
 
 
 class _Table(dict[str, str]):

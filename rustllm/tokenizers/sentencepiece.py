@@ -36,7 +36,7 @@ from rustllm.tokenizers.sentencepiece_model import (
 from rustllm.traits import Token, Tokenizer
 
 if TYPE_CHECKING:
-    from rustllm.types import PathLikeStr, TokenArray
+    from rustllm.types import OffsetArray, PathLikeStr, TokenArray
 
 __all__ = ["SentencePieceTokenizer", "load_sentencepiece"]
 
@@ -214,6 +214,12 @@ class SentencePieceTokenizer(Tokenizer[Token]):
         if last < len(text) or not parts:
             parts.append(self._stretch(text[last:], last == 0))
         return np.concatenate(parts)
+
+    def encode_with_offsets(self, text: str) -> tuple[TokenArray, OffsetArray]:
+        from rustllm.tokenizers.sentencepiece_offsets import offsets_of
+
+        ids = self._encode_ordinary_to_numpy(text)
+        return ids, offsets_of(self, text, ids.tolist())
 
     # -- ids to text ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from rustllm.errors import UnsupportedError
 from rustllm.tokenizers.bpe import BpeTokenizer
+from rustllm.tokenizers.pipeline_tokenizer import PipelineTokenizer
 from rustllm.tokenizers.save_file import write_whole
 from rustllm.tokenizers.sentencepiece import SentencePieceTokenizer
 from rustllm.tokenizers.sentencepiece_model import (
@@ -22,6 +23,7 @@ from rustllm.tokenizers.sentencepiece_model import (
     USER_DEFINED,
     SentencePieceModel,
 )
+from rustllm.tokenizers.unigram import UnigramModel
 
 __all__ = ["model_bytes", "pieces_of", "save_sentencepiece", "save_sentencepiece_gguf"]
 
@@ -42,6 +44,15 @@ def pieces_of(tokenizer: Any) -> SentencePieceModel:
     """
     if isinstance(tokenizer, SentencePieceTokenizer):
         return tokenizer._model
+    if isinstance(tokenizer, PipelineTokenizer) and isinstance(
+        tokenizer.pipeline.model, UnigramModel
+    ):
+        raise UnsupportedError(
+            f"{tokenizer.name} cannot be written as a .model without changing ids: its scores have "
+            "double precision, and those of a .model single precision",
+            key="sentencepiece",
+            hint="save it in its own format: tokenizer.save(path)",
+        )
     parts = tokenizer._encoder.parts if type(tokenizer) is BpeTokenizer else {}
     if not parts.get("spaces") or parts["order"] is None or parts["prefix"] == 2:
         raise UnsupportedError(

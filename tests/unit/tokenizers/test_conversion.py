@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from paths import SHARED, needs_shared
 
 import rustllm
-from rustllm import BpeTrainer, load_tokenizer
+from rustllm import BpeTrainer, UnigramTrainer, load_tokenizer
 from rustllm._core.split import EXPRESSIONS
 from rustllm.errors import ArgumentError, FileAccessError, UnsupportedError
 from rustllm.tokenizers import Encoding
@@ -237,3 +237,17 @@ def test_an_encoding_is_saved_as_its_name_says(tmp_path, name):
     assert load_tokenizer(tmp_path / "b").encode("ab") == [256]
     with pytest.raises(ArgumentError):
         enc.save(tmp_path / "b", format="yaml")
+
+
+@needs_shared
+def test_what_two_formats_understand_differently_is_refused_with_the_reason(tmp_path):
+    llama = load_tokenizer(MODELS / "sentencepiece/llama2.model")
+    with pytest.raises(UnsupportedError, match="leftmost of two ways"):
+        save_tokenizer(llama, tmp_path / "tokenizer.json")
+    gguf = through(llama, tmp_path, "gguf")
+    with pytest.raises(UnsupportedError, match="leftmost of two ways"):
+        save_tokenizer(gguf, tmp_path / "tokenizer.json")
+    unigram = UnigramTrainer(40).train(["low lower lowest, slow slower slowest"] * 3)
+    with pytest.raises(UnsupportedError, match="double precision"):
+        save_tokenizer(unigram, tmp_path / "a.model")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.gguf"]

@@ -5,6 +5,7 @@ import json
 import pickle
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from rustllm.errors import (
 from rustllm.tokenizers.load import load_tokenizer
 from rustllm.tokenizers.precompiled import PrecompiledMap
 from rustllm.tokenizers.sentencepiece import SentencePieceTokenizer, load_sentencepiece
-from rustllm.tokenizers.sentencepiece_model import read_sentencepiece_model
+from rustllm.tokenizers.sentencepiece_model import BYTE, read_sentencepiece_model
 from rustllm.tokenizers.tokenizer_json import from_bytes
 from rustllm.tokenizers.unigram import UnigramModel
 
@@ -291,3 +292,35 @@ def test_damaged_character_maps_are_refused_or_harmless(models):
             )
         except FileFormatError:
             pass
+
+
+@pytest.mark.parametrize(("kind", "rule"), KINDS)
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS)
+def test_offsets_are_those_of_sentencepiece(pair, kind, rule, text):
+    mine, peer = pair(kind, rule)
+    text = text.replace("foo bar", "foo")  # theirs is one span, whatever its pieces are
+    ids, offsets = mine.encode_with_offsets(text)
+    pieces = peer.encode(text, return_type="proto").pieces
+    assert ids.tolist() == [piece.id for piece in pieces]
+    data = text.encode()
+    for (start, end), piece, id in zip(offsets.tolist(), pieces, ids.tolist(), strict=True):
+        theirs = len(data[: piece.begin].decode()), len(data[: piece.end].decode())
+        # A part of a character is nothing there, or all of it in its last part.
+        if mine._model.pieces[id][2] == BYTE:
+            assert end == start + 1 and theirs[0] == start and theirs[1] in (start, end)
+        elif theirs[1] > theirs[0] or not text[start:end]:
+            assert (start, end) == theirs
+        else:
+            assert theirs[0] == start < end
+
+
+def test_offsets_of_spaces_and_of_bytes(pair):
+    mine, _ = pair("unigram", "nmt_nfkc")
+    text = "  the   ﬁ  and  "
+    _, offsets = mine.encode_with_offsets(text)
+    assert offsets[0].tolist()[0] == 2 and offsets[-1].tolist()[1] == 14
+    assert np.all(offsets[1:, 0] >= offsets[:-1, 0])
+    mine, _ = pair("bpe", "identity")
+    ids, offsets = mine.encode_with_offsets("the 🙂")
+    assert offsets.tolist()[-4:] == [[4, 5]] * 4
