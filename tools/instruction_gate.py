@@ -41,8 +41,11 @@ def machine() -> str:
     return f"{platform.machine()}-gcc{gcc}-py{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def count(workload: str, repetitions: int) -> int:
-    """Return the instructions of a process that repeats a workload so often."""
+def count(workload: str, repetitions: int, package: Path = ROOT) -> int:
+    """Return the instructions of a process that repeats a workload so often.
+
+    `package` is the folder that rustllm is imported from.
+    """
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             ["setarch", "-R"] * bool(shutil.which("setarch"))
@@ -53,7 +56,7 @@ def count(workload: str, repetitions: int) -> int:
             env={
                 **os.environ,
                 "PYTHONHASHSEED": "0",
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": str(package),
                 "PYTHONMALLOC": "malloc",
                 "OPENBLAS_NUM_THREADS": "1",
             },
@@ -64,9 +67,10 @@ def count(workload: str, repetitions: int) -> int:
     return int(found[1])
 
 
-def measure(workload: str, repetitions: int) -> float:
+def measure(workload: str, repetitions: int, package: Path = ROOT) -> float:
     """Return the instructions of one repetition."""
-    return (count(workload, 3 * repetitions) - count(workload, repetitions)) / (2 * repetitions)
+    once, thrice = (count(workload, times * repetitions, package) for times in (1, 3))
+    return (thrice - once) / (2 * repetitions)
 
 
 def workloads() -> dict[str, int]:
