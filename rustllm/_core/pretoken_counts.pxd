@@ -37,6 +37,9 @@ cdef class PretokenCounts:
     cdef PyThread_type_lock locks[N_SHARDS]
 
     cdef int take_all(self, CountTable* table, uint64_t first_shard) noexcept nogil
+    cdef int _take(
+        self, CountTable* target, const CountTable* table, const CountSlot* slot
+    ) noexcept nogil
     cdef int add(self, const uint8_t* data, uint64_t n, int64_t count) noexcept nogil
 
 

@@ -15,7 +15,7 @@ from cpython.pythread cimport (
 )
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, qsort, realloc
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from rustllm._core.split cimport find_safe_cut, split_ends
@@ -99,6 +99,11 @@ cdef inline uint64_t slot_hash(const CountTable* table, const CountSlot* slot) n
     if slot.key[15] != LONG_MARK:
         return hash_key(load64(slot.key), load64(slot.key + 8))
     return hash_long(data, n)
+
+
+cdef inline uint64_t shard_of(uint64_t hash_) noexcept nogil:
+    """Shard of a key; the low bits place it in its thread's table, so these are higher ones."""
+    return hash_ >> 40 & (N_SHARDS - 1)
 
 
 cdef int double_table(CountTable* table) noexcept nogil:
@@ -311,40 +316,68 @@ cdef class PretokenCounts:
 
     cdef int take_all(self, CountTable* table, uint64_t first_shard) noexcept nogil:
         """Move the counts of one thread into the shards, and empty its table."""
-        cdef uint64_t round_, shard, i, n, hash_
+        cdef uint64_t ends[N_SHARDS]       # where each shard's slots end in `by_shard`
+        cdef uint64_t i, shard, round_, at = 0
+        cdef uint64_t n = table.n_used
         cdef CountSlot* slot
-        cdef CountTable* target
-        cdef const uint8_t* data
+        cdef uint32_t* by_shard
+        cdef uint32_t* used
+        cdef uint8_t* shards
         cdef int code = OK
+        if n == 0:
+            return OK
+        # places of the used slots, sorted by shard and as they come, and the shard of each
+        by_shard = <uint32_t*>malloc(n * (2 * sizeof(uint32_t) + 1))
+        if by_shard == NULL:
+            return NO_MEMORY
+        used = by_shard + n
+        shards = <uint8_t*>(used + n)
+        memset(ends, 0, sizeof(ends))
+        for i in range(table.mask + 1):
+            if table.slots[i].count != 0:
+                shards[at] = <uint8_t>shard_of(slot_hash(table, &table.slots[i]))
+                ends[shards[at]] += 1
+                used[at] = <uint32_t>i
+                at += 1
+        for shard in range(1, N_SHARDS):
+            ends[shard] += ends[shard - 1]
+        for at in range(n):
+            ends[shards[at]] -= 1
+            by_shard[ends[shards[at]]] = used[at]
         for round_ in range(N_SHARDS):
             shard = (first_shard + round_) & (N_SHARDS - 1)
-            target = &self.shards[shard]
+            at = ends[shard]               # its start, now
+            i = ends[shard + 1] if shard + 1 < N_SHARDS else n
+            if at == i:
+                continue
             PyThread_acquire_lock(self.locks[shard], WAIT_LOCK)
-            for i in range(table.mask + 1):
-                slot = &table.slots[i]
-                if slot.count == 0:
-                    continue
-                # the low bits place a key in its thread's table: take the shard from higher ones
-                if slot.key[15] != LONG_MARK:
-                    hash_ = hash_key(load64(slot.key), load64(slot.key + 8))
-                    if hash_ >> 40 & (N_SHARDS - 1) == shard:
-                        code = add_short(
-                            target, load64(slot.key), load64(slot.key + 8), hash_, slot.count
-                        )
-                else:
-                    data = slot_bytes(table, slot, &n)
-                    hash_ = hash_long(data, n)
-                    if hash_ >> 40 & (N_SHARDS - 1) == shard:
-                        code = add_long(target, data, n, hash_, slot.count)
-                if code < 0:
-                    break
+            while at < i and code == OK:
+                slot = &table.slots[by_shard[at]]
+                code = self._take(&self.shards[shard], table, slot)
+                slot.count = 0
+                at += 1
             PyThread_release_lock(self.locks[shard])
             if code < 0:
-                return code
-        memset(table.slots, 0, (table.mask + 1) * sizeof(CountSlot))
+                break
+        free(by_shard)
+        if code < 0:
+            return code
         table.n_used = 0
         table.n_bytes = 0
         return OK
+
+    cdef int _take(
+        self, CountTable* target, const CountTable* table, const CountSlot* slot
+    ) noexcept nogil:
+        """Add the count of a slot of `table` to `target`."""
+        cdef const uint8_t* data
+        cdef uint64_t n = 0
+        if slot.key[15] != LONG_MARK:
+            return add_short(
+                target, load64(slot.key), load64(slot.key + 8), slot_hash(table, slot), slot.count
+            )
+        data = slot_bytes(table, slot, &n)
+        return add_long(target, data, n, hash_long(data, n), slot.count)
 
     cdef int add(self, const uint8_t* data, uint64_t n, int64_t count) noexcept nogil:
         """Add to one pretoken of at least one byte. The caller holds the GIL or is alone."""
@@ -352,13 +385,13 @@ cdef class PretokenCounts:
         cdef uint64_t hash_
         if n > SHORT:
             hash_ = hash_long(data, n)
-            return add_long(&self.shards[hash_ >> 40 & (N_SHARDS - 1)], data, n, hash_, count)
+            return add_long(&self.shards[shard_of(hash_)], data, n, hash_, count)
         memset(key, 0, 16)
         memcpy(key, data, n)
         key[15] = <uint8_t>n
         hash_ = hash_key(load64(key), load64(key + 8))
         return add_short(
-            &self.shards[hash_ >> 40 & (N_SHARDS - 1)], load64(key), load64(key + 8), hash_, count
+            &self.shards[shard_of(hash_)], load64(key), load64(key + 8), hash_, count
         )
 
     def __len__(self):
