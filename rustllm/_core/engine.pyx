@@ -343,11 +343,13 @@ cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int
     cdef int64_t record = <int64_t>a.n_blocks * (RL_ACT_FLOAT if is_float else RL_ACT_INT8)
     cdef int g = g0, end, c, width
     cdef mm_fn* kernels = &call.linear.floats[0] if is_float else &call.linear.int8[0]
+    cdef rl_matrix unread = m[0]
     if op.fine and rl_is_float(m.type) == 0:
         _fine_product(call, op, which, buffer, g0, g1, thread, n)
         return
     if n == 1:
         tiles += thread * record
+    unread.ahead = 1
     while g < g1:
         # With one token a kernel streams through its groups; with more, a group stays in the
         # first-level cache while the tokens pass by.
@@ -356,7 +358,7 @@ cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int
         while c < n:
             width = tile_width(n, c)
             kernels[log2_width(width)](
-                m, g, end, tiles + record * c, out.base + c * out.stride, out.stride,
+                m if c else &unread, g, end, tiles + record * c, out.base + c * out.stride, out.stride,
                 op.biases[which])
             c += width
         g = end
@@ -377,11 +379,12 @@ cdef void _fine_product(Call* call, Operation* op, int which, int buffer, int g0
     cdef float* y
     cdef float products[TILE * FINE_ROWS]
     while g < g1:
-        end = min(g1, g + FINE_ROWS // 16)
+        end = min(g1, g + (FINE_ROWS // 16 if n <= TILE // 2 else 1))
         rows = min(m.n_rows - g * 16, (end - g) * 16)
         part.data = m.data + g * m.group_bytes
         part.n_rows = rows
         c = 0
+        part.ahead = 1
         while c < 2 * n:
             width = tile_width(2 * n, c)
             call.linear.int8[log2_width(width)](
@@ -394,6 +397,7 @@ cdef void _fine_product(Call* call, Operation* op, int which, int buffer, int g0
                     for j in range(rows):
                         y[j] += bias[g * 16 + j]
             c += width
+            part.ahead = 0
         g = end
 
 

@@ -9,6 +9,7 @@ cdef extern from "packed.h" nogil:
         int32_t n_rows
         int32_t n_cols
         int32_t n_blocks
+        int32_t ahead
         int64_t group_bytes
         const uint8_t* data
 

@@ -99,6 +99,7 @@ RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matr
                                      const uint8_t *act, float *y, ptrdiff_t stride, const float *bias) {
     const int nb = m->n_blocks, shift = rl_bias_shift(type), step = rl_chunk_blocks(type);
     const size_t qb = rl_quant_bytes(type), sb = rl_scale_bytes(type);
+    const int ahead = nc <= 2 || m->ahead;
     for (int32_t g = g0; g < g1; g++) {
         const uint8_t *s = m->data + g * m->group_bytes, *a = act;
         __m512 acc[8], low[8];
@@ -106,7 +107,7 @@ RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matr
         for (int b = 0; b < nb; b += step, s += sb + step * qb) {
             const int blocks = nb - b < step ? nb - b : step;
             const uint8_t *q = s + sb;
-            if (nc <= 2) rl_prefetch_512(s, sb);
+            if (ahead) rl_prefetch_512(s, sb);
             for (int j = 0; j < blocks; j++, q += qb, a += nc * RL_ACT_INT8) {
                 const uint8_t *tail = a + 32 * nc;
                 __m512i dot[8], dot2[8], first[8], second[8];
@@ -121,7 +122,7 @@ RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matr
                         dot[c] = _mm512_slli_epi32(_mm512_set1_epi32(rl_int_at(tail + 8 * nc, c)), shift > 0 ? shift : 0);
                     }
                 }
-                if (nc <= 2) rl_prefetch_512(q, qb);
+                if (ahead) rl_prefetch_512(q, qb);
 #pragma GCC unroll 8
                 for (int k = 0; k < 8; k++) {
                     __m512i w = rl_quants_512(type, q, k);
@@ -201,7 +202,7 @@ RL_INLINE_AVX512 void rl_groups_float_512(const int type, const int nc, const in
     for (int b = 0; b < nb; b++, a += nc * RL_ACT_FLOAT) {
         for (int i = 0; i < ng; i++) {
             if (!rl_is_float(type)) rl_unpack_512(type, group + i * apart * m->group_bytes, b, w[i]);
-            else if (nc <= 2) rl_prefetch_512(group + i * apart * m->group_bytes + b * qb, qb);
+            else if (nc <= 2 || m->ahead) rl_prefetch_512(group + i * apart * m->group_bytes + b * qb, qb);
         }
 #pragma GCC unroll 4
         for (int k = 0; k < 32; k++) {
