@@ -100,7 +100,6 @@ cdef enum:
     TILE = 8
     SIGNAL_INTERVAL_MS = 30
     LONG_BYTES = 4 << 20
-    FINE_ROWS = 256
 
 cdef enum Kind:
     EMBED
@@ -295,17 +294,10 @@ cdef void _prepare(Call* call, Operation* op, int token, int thread, int n) noex
         call.linear.lay_out(x, out.n_blocks, out.floats + place * out.n_blocks * RL_ACT_FLOAT,
                             tile_width(n, start), token - start)
     if out.fine != NULL:
-        _prepare_fine(call, out, x, token, thread, n, normed)
-
-
-cdef void _prepare_fine(Call* call, Prepared* out, const float* x, int token, int thread, int n,
-                        float* rest) noexcept nogil:
-    cdef int start = tile_start(2 * n, 2 * token), width = tile_width(2 * n, start)
-    cdef int64_t place = 2 * thread if n == 1 else start
-    cdef uint8_t* tile = out.fine + place * out.n_blocks * RL_ACT_INT8
-    call.linear.quantize(x, out.n_blocks, tile, width, 2 * token - start)
-    call.linear.residual(x, out.n_blocks, tile, width, 2 * token - start, rest)
-    call.linear.quantize(rest, out.n_blocks, tile, width, 2 * token - start + 1)
+        start = tile_start(2 * n, 2 * token)
+        place = 2 * thread if n == 1 else start
+        call.linear.quantize_fine(x, out.n_blocks, out.fine + place * out.n_blocks * RL_ACT_INT8,
+                                  tile_width(2 * n, start), 2 * token - start)
 
 
 cdef void _add(Call* call, Operation* op, int token, int thread, int n) noexcept nogil:
@@ -335,69 +327,32 @@ cdef void _token_operation(Call* call, Operation* op, int token, int thread, int
 cdef void _product(Call* call, Operation* op, int which, int buffer, int g0, int g1, int thread,
                    int n) noexcept nogil:
     """Rows of groups g0..g1-1 of one matrix, for all tokens."""
-    cdef const rl_matrix* m = op.matrices[which]
     cdef Prepared* a = &call.prepared[op.src]
     cdef Buffer* out = &call.buffers[buffer]
-    cdef bint is_float = rl_is_float(m.type) != 0 or a.int8 == NULL
+    cdef rl_matrix m = op.matrices[which][0]
+    cdef bint is_float = rl_is_float(m.type) != 0 or a.int8 == NULL and a.fine == NULL
     cdef const uint8_t* tiles = a.floats if is_float else a.int8
     cdef int64_t record = <int64_t>a.n_blocks * (RL_ACT_FLOAT if is_float else RL_ACT_INT8)
-    cdef int g = g0, end, c, width
+    cdef int g = g0, end, c, width, columns = 1
     cdef mm_fn* kernels = &call.linear.floats[0] if is_float else &call.linear.int8[0]
-    cdef rl_matrix unread = m[0]
-    if op.fine and rl_is_float(m.type) == 0:
-        _fine_product(call, op, which, buffer, g0, g1, thread, n)
-        return
+    if op.fine and not is_float:
+        columns = 2
+        m.fine = 1
+        tiles = a.fine
     if n == 1:
-        tiles += thread * record
-    unread.ahead = 1
+        tiles += columns * thread * record
     while g < g1:
         # With one token a kernel streams through its groups; with more, a group stays in the
-        # first-level cache while the tokens pass by.
+        # first-level cache while the tokens pass by, and the first of them fetch the next.
         end = g1 if n == 1 else g + 1
         c = 0
-        while c < n:
-            width = tile_width(n, c)
+        while c < columns * n:
+            width = tile_width(columns * n, c)
+            m.ahead = c == 0
             kernels[log2_width(width)](
-                m if c else &unread, g, end, tiles + record * c, out.base + c * out.stride, out.stride,
+                &m, g, end, tiles + record * c, out.base + c // columns * out.stride, out.stride,
                 op.biases[which])
             c += width
-        g = end
-
-
-cdef void _fine_product(Call* call, Operation* op, int which, int buffer, int g0, int g1,
-                        int thread,
-                        int n) noexcept nogil:
-    """The same for inputs of two columns a token, whose products are added."""
-    cdef const rl_matrix* m = op.matrices[which]
-    cdef Prepared* a = &call.prepared[op.src]
-    cdef Buffer* out = &call.buffers[buffer]
-    cdef const float* bias = op.biases[which]
-    cdef int64_t record = <int64_t>a.n_blocks * RL_ACT_INT8
-    cdef const uint8_t* tiles = a.fine + (2 * thread * record if n == 1 else 0)
-    cdef int g = g0, end, c, width, i, j, rows
-    cdef rl_matrix part = m[0]
-    cdef float* y
-    cdef float products[TILE * FINE_ROWS]
-    while g < g1:
-        end = min(g1, g + (FINE_ROWS // 16 if n <= TILE // 2 else 1))
-        rows = min(m.n_rows - g * 16, (end - g) * 16)
-        part.data = m.data + g * m.group_bytes
-        part.n_rows = rows
-        c = 0
-        part.ahead = 1
-        while c < 2 * n:
-            width = tile_width(2 * n, c)
-            call.linear.int8[log2_width(width)](
-                &part, 0, end - g, tiles + record * c, products, FINE_ROWS, NULL)
-            for i in range(width // 2):
-                y = out.base + (c // 2 + i) * out.stride + g * 16
-                for j in range(rows):
-                    y[j] = products[2 * i * FINE_ROWS + j] + products[(2 * i + 1) * FINE_ROWS + j]
-                if bias != NULL:
-                    for j in range(rows):
-                        y[j] += bias[g * 16 + j]
-            c += width
-            part.ahead = 0
         g = end
 
 

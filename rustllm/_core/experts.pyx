@@ -180,13 +180,15 @@ cdef void _multiply(LinearKernels* kernels, bint is_float, const rl_matrix* m, i
     """Rows of groups g0..g1-1 of one matrix, for all columns of its expert."""
     cdef mm_fn* products = &kernels.floats[0] if is_float else &kernels.int8[0]
     cdef int g = g0, end, c, width
+    cdef rl_matrix part = m[0]
     while g < g1:
         # As in the engine: one column streams through, more stay with a group of weights.
         end = g1 if count == 1 else g + 1
         c = 0
         while c < count:
             width = tile_width(count, c)
-            products[log2_width(width)](m, g, end, tiles + record * c, y + c * stride,
+            part.ahead = c == 0
+            products[log2_width(width)](&part, g, end, tiles + record * c, y + c * stride,
                                         <ptrdiff_t>stride, NULL)
             c += width
         g = end

@@ -10,6 +10,7 @@ cdef extern from "packed.h" nogil:
         int32_t n_cols
         int32_t n_blocks
         int32_t ahead
+        int32_t fine
         int64_t group_bytes
         const uint8_t* data
 
@@ -24,7 +25,6 @@ cdef extern from "activations.h" nogil:
 ctypedef void (*mm_fn)(const rl_matrix*, int32_t, int32_t, const uint8_t*, float*, ptrdiff_t,
                        const float*) noexcept nogil
 ctypedef void (*quantize_fn)(const float*, int, uint8_t*, int, int) noexcept nogil
-ctypedef void (*residual_fn)(const float*, int, const uint8_t*, int, int, float*) noexcept nogil
 ctypedef void (*row_fn)(const rl_matrix*, int32_t, float*) noexcept nogil
 
 cdef struct LinearKernels:
@@ -32,7 +32,7 @@ cdef struct LinearKernels:
     mm_fn floats[4]
     quantize_fn quantize
     quantize_fn lay_out         # the float counterpart of `quantize`
-    residual_fn residual
+    quantize_fn quantize_fine   # into two columns
     row_fn row                  # one row in float32
 
 cdef void linear_kernels(int level, LinearKernels* out) noexcept nogil

@@ -23,6 +23,7 @@ class PackedMatrix:
         x: ArrayLike,
         *,
         exact: bool = False,
+        fine: bool = False,
         threads: int = 1,
         bias: ArrayLike | None = None,
     ) -> NDArray[np.float32]: ...

@@ -35,7 +35,7 @@ cdef extern from "linear.h" nogil:
     void rl_row_portable(const rl_matrix*, int32_t, float*) noexcept
     mm_fn rl_mm_kernel(int, int, int) noexcept
     quantize_fn rl_quantize_kernel(int, int) noexcept
-    residual_fn rl_residual_kernel(int) noexcept
+    void rl_quantize_fine(const float*, int, uint8_t*, int, int) noexcept
 
 # Bytes that a thread packs at a time, after which it lets go of the pages it read, so that source
 # and copy are never both in memory; and bytes between two looks at signals.
@@ -51,7 +51,7 @@ cdef void linear_kernels(int level, LinearKernels* out) noexcept nogil:
         out.floats[i] = rl_mm_kernel(level, 1, i)
     out.quantize = rl_quantize_kernel(level, 0)
     out.lay_out = rl_quantize_kernel(level, 1)
-    out.residual = rl_residual_kernel(level)
+    out.quantize_fine = rl_quantize_fine
     out.row = rl_row_portable
 
 
@@ -127,7 +127,7 @@ cdef class PackedMatrix:
             rl_row_portable(&self.matrix, index, &out[0])
         return np.asarray(out)
 
-    def matmul(self, x, *, bint exact=False, int threads=1, bias=None):
+    def matmul(self, x, *, bint exact=False, bint fine=False, int threads=1, bias=None):
         """Product with rows of activations.
 
         Parameters
@@ -135,6 +135,8 @@ cdef class PackedMatrix:
         x : array_like, float32 `[n_tokens, n_cols]`
         exact : bool
             Keep the activations in float32 instead of int8 blocks.
+        fine : bool
+            Keep them in two int8 parts, about fifteen bits.
         threads : int
             Threads to use; the result does not depend on it.
         bias : array_like, float32 `[n_rows]`, optional
@@ -159,9 +161,12 @@ cdef class PackedMatrix:
         cdef size_t record = self.matrix.n_blocks * <size_t>(RL_ACT_FLOAT if is_float
                                                              else RL_ACT_INT8)
         cdef float[::1] padded = np.zeros(self.matrix.n_blocks * RL_BLOCK, np.float32)
-        cdef uint8_t[::1] tiles = np.empty(record * n + 64, np.uint8)
+        cdef uint8_t[::1] tiles = np.empty(2 * record * n + 64, np.uint8)
         cdef quantize_fn quantize = rl_quantize_kernel(simd_level(), is_float)
-        cdef int c, start
+        if fine and not is_float:
+            quantize = rl_quantize_fine
+        cdef int c, start, columns = 2 if fine and not is_float else 1
+        cdef rl_matrix matrix = self.matrix
         cdef Product product
         memset(&product, 0, sizeof(product))
         if bias is not None:
@@ -170,14 +175,15 @@ cdef class PackedMatrix:
                 raise ValueError(f"bias has {offsets.shape[0]} values, not {self.matrix.n_rows}")
             product.bias = &offsets[0]
         for c in range(n):
-            start = tile_start(n, c)
+            start = tile_start(columns * n, columns * c)
             padded[:self.matrix.n_cols] = rows[c]
             quantize(&padded[0], self.matrix.n_blocks, &tiles[record * start],
-                     tile_width(n, start), c - start)
-        product.matrix = &self.matrix
+                     tile_width(columns * n, start), columns * c - start)
+        matrix.fine = columns == 2
+        product.matrix = &matrix
         product.tiles = &tiles[0]
         product.record = record
-        product.n = n
+        product.n = columns * n
         product.y = &y[0, 0]
         product.is_float = is_float
         product.level = simd_level()
@@ -217,7 +223,8 @@ cdef void _multiply(void* context, int thread, int n_threads) noexcept nogil:
             width = tile_width(p.n, c)
             kernel = rl_mm_kernel(p.level, p.is_float, log2_width(width))
             kernel(p.matrix, g, min(g + chunk, groups), p.tiles + p.record * <size_t>c,
-                   p.y + <ptrdiff_t>c * p.matrix.n_rows, p.matrix.n_rows, p.bias)
+                   p.y + <ptrdiff_t>(c // 2 if p.matrix.fine else c) * p.matrix.n_rows,
+                   p.matrix.n_rows, p.bias)
             c += width
 
 

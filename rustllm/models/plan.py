@@ -178,7 +178,7 @@ class Plan:
     ) -> None:
         """Products of one prepared row with several matrices, one output buffer each.
 
-        With `fine` the row is held in two int8 parts instead of one, about sixteen bits: for a
+        With `fine` the row is held in two int8 parts instead of one, about fifteen bits: for a
         layer whose rounding errors nothing after it can even out. What comes out goes through
         `activation`, or becomes ``softcap * tanh(x / softcap)``.
         """

@@ -10,8 +10,6 @@
 
 typedef void (*rl_quantize_fn)(const float *x, int n_blocks, uint8_t *tile, int n, int c);
 
-typedef void (*rl_residual_fn)(const float *x, int n_blocks, const uint8_t *tile, int n, int c, float *rest);
-
 #define RL_PORTABLE_TILE(kind, attributes, nc)                                   \
     attributes static void rl_mm_##kind##_portable_##nc(RL_MM_ARGUMENTS) {       \
         rl_mm_##kind##_portable(m, g0, g1, nc, act, y, stride, bias);            \
@@ -47,15 +45,6 @@ static inline rl_quantize_fn rl_quantize_kernel(int level, int is_float) {
 #endif
     (void)level;
     return rl_quantize_portable;
-}
-
-static inline rl_residual_fn rl_residual_kernel(int level) {
-#if defined(__x86_64__)
-    if (level == RL_AVX512) return rl_residual_avx512;
-    if (level == RL_AVX2) return rl_residual_avx2;
-#endif
-    (void)level;
-    return rl_residual_portable;
 }
 
 #endif

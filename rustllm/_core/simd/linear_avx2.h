@@ -111,11 +111,16 @@ RL_INLINE_AVX2 void rl_store_rows_256(float *y, __m256 v, const float *bias, int
     }
 }
 
-/* Tokens c0..c0+n-1 of a tile of nc, for eight rows. */
+/* What the two columns of a token come to. */
+RL_INLINE_AVX2 __m256 rl_both_256(__m256i high, __m256i low) {
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(high, 7), low));
+}
+
+/* Columns c0..c0+n-1 of a tile of nc, for eight rows. */
 RL_INLINE_AVX2 void rl_part_int8_256(const int type, const int n, const int nc, const int c0, const int half,
                                      const rl_matrix *m, int32_t g, const uint8_t *act, float *y, ptrdiff_t stride,
                                      const float *bias) {
-    const int nb = m->n_blocks, step = rl_chunk_blocks(type);
+    const int nb = m->n_blocks, step = rl_chunk_blocks(type), fine = m->fine;
     /* The quants stored + 128 are made signed again before they are multiplied. */
     const int shift = rl_bias_shift(type) == 7 ? -1 : rl_bias_shift(type);
     const size_t qb = rl_quant_bytes(type), sb = rl_scale_bytes(type);
@@ -153,6 +158,21 @@ RL_INLINE_AVX2 void rl_part_int8_256(const int type, const int n, const int nc, 
             }
             __m256 d[2], min[2];
             rl_scales_256(type, s, j, lane, d, min);
+            if (nc > 1 && fine) { /* two columns are one integer, and the token's scale comes last */
+                for (int c = 0; c < n; c += 2) {
+                    acc[c] = _mm256_fmadd_ps(rl_both_256(dot[c], dot[c + 1]), d[0], acc[c]);
+                    if (rl_has_halves(type)) acc[c] = _mm256_fmadd_ps(rl_both_256(dot2[c], dot2[c + 1]), d[1], acc[c]);
+                    if (type == RL_Q2_K) {
+                        for (int h = 0; h < 2; h++) {
+                            const float sum = (float)-(128 * less[c][h] + less[c + 1][h]);
+                            low[c] = _mm256_fmadd_ps(min[h], _mm256_set1_ps(sum), low[c]);
+                        }
+                    } else if (rl_has_min(type)) {
+                        low[c] = _mm256_fmadd_ps(min[0], _mm256_set1_ps(rl_float_at(tail + 4 * nc, c0 + c)), low[c]);
+                    }
+                }
+                continue;
+            }
             for (int c = 0; c < n; c++) {
                 float scale = rl_float_at(tail, c0 + c);
                 __m256 dx = _mm256_set1_ps(scale);
@@ -167,9 +187,10 @@ RL_INLINE_AVX2 void rl_part_int8_256(const int type, const int n, const int nc, 
             }
         }
     }
-    for (int c = 0; c < n; c++) {
+    for (int c = 0; c < n; c += fine ? 2 : 1) {
         __m256 v = rl_has_min(type) ? _mm256_add_ps(acc[c], low[c]) : acc[c];
-        rl_store_rows_256(y + (c0 + c) * stride + row, v, bias ? bias + row : NULL, rows);
+        if (fine) v = _mm256_mul_ps(v, _mm256_set1_ps(rl_float_at(act + 32 * nc, c0 + c)));
+        rl_store_rows_256(y + (fine ? (c0 + c) / 2 : c0 + c) * stride + row, v, bias ? bias + row : NULL, rows);
     }
 }
 

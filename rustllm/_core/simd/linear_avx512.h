@@ -95,11 +95,16 @@ RL_INLINE_AVX512 void rl_store_rows_512(float *y, __m512 v, const float *bias, i
     _mm512_mask_storeu_ps(y, valid, v);
 }
 
+/* What the two columns of a token come to. */
+RL_INLINE_AVX512 __m512 rl_both_512(__m512i high, __m512i low) {
+    return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 7), low));
+}
+
 RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matrix *m, int32_t g0, int32_t g1,
                                      const uint8_t *act, float *y, ptrdiff_t stride, const float *bias) {
     const int nb = m->n_blocks, shift = rl_bias_shift(type), step = rl_chunk_blocks(type);
     const size_t qb = rl_quant_bytes(type), sb = rl_scale_bytes(type);
-    const int ahead = nc <= 2 || m->ahead;
+    const int ahead = nc <= 2 || m->ahead, fine = m->fine;
     for (int32_t g = g0; g < g1; g++) {
         const uint8_t *s = m->data + g * m->group_bytes, *a = act;
         __m512 acc[8], low[8];
@@ -135,6 +140,22 @@ RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matr
                 }
                 __m512 d[2], min[2];
                 rl_scales_512(type, s, j, d, min);
+                if (nc > 1 && fine) { /* two columns are one integer, and the token's scale comes last */
+#pragma GCC unroll 4
+                    for (int c = 0; c < nc; c += 2) {
+                        acc[c] = _mm512_fmadd_ps(rl_both_512(dot[c], dot[c + 1]), d[0], acc[c]);
+                        if (rl_has_halves(type)) acc[c] = _mm512_fmadd_ps(rl_both_512(dot2[c], dot2[c + 1]), d[1], acc[c]);
+                        if (type == RL_Q2_K) {
+                            const __m512 minus0 = _mm512_set1_ps(-0.0f);
+                            __m512 x0 = _mm512_xor_ps(minus0, rl_both_512(first[c], first[c + 1]));
+                            __m512 x1 = _mm512_xor_ps(minus0, rl_both_512(second[c], second[c + 1]));
+                            low[c] = _mm512_fmadd_ps(min[1], x1, _mm512_fmadd_ps(min[0], x0, low[c]));
+                        } else if (rl_has_min(type)) {
+                            low[c] = _mm512_fmadd_ps(min[0], _mm512_set1_ps(rl_float_at(tail + 4 * nc, c)), low[c]);
+                        }
+                    }
+                    continue;
+                }
 #pragma GCC unroll 8
                 for (int c = 0; c < nc; c++) {
                     __m512 dx = _mm512_set1_ps(rl_float_at(tail, c));
@@ -150,6 +171,14 @@ RL_INLINE_AVX512 void rl_mm_int8_512(const int type, const int nc, const rl_matr
                     }
                 }
             }
+        }
+        if (nc > 1 && fine) {
+            for (int c = 0; c < nc; c += 2) {
+                __m512 v = rl_has_min(type) ? _mm512_add_ps(acc[c], low[c]) : acc[c];
+                v = _mm512_mul_ps(v, _mm512_set1_ps(rl_float_at(act + 32 * nc, c)));
+                rl_store_rows_512(y + c / 2 * stride + g * RL_GROUP, v, bias ? bias + g * RL_GROUP : NULL, m->n_rows - g * RL_GROUP);
+            }
+            continue;
         }
         for (int c = 0; c < nc; c++) {
             __m512 v = rl_has_min(type) ? _mm512_add_ps(acc[c], low[c]) : acc[c];

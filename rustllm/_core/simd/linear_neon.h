@@ -130,6 +130,9 @@ RL_INLINE int32x4_t rl_dot16_neon(const int type, int32x4_t sum, const int8x16_t
     return vpadalq_s16(sum, vpaddq_s16(lo, hi));
 }
 
+/* What the two columns of a token come to. */
+RL_INLINE float32x4_t rl_both_neon(int32x4_t high, int32x4_t low) { return vcvtq_f32_s32(vaddq_s32(vshlq_n_s32(high, 7), low)); }
+
 #define RL_WIDTH dotprod
 #define RL_INLINE_FN RL_INLINE_DOTPROD
 #include "linear_neon_int8.h"

@@ -4,7 +4,7 @@
 /* nc tokens with nq quarters of a group, from q0 on. */
 RL_INLINE_FN void RL_V(rl_part_int8)(const int type, const int nc, const int nq, const rl_matrix *m, int32_t g, int q0,
                                      const uint8_t *act, float *y, ptrdiff_t stride, const float *bias) {
-    const int nb = m->n_blocks, step = rl_chunk_blocks(type), halves = rl_has_halves(type);
+    const int nb = m->n_blocks, step = rl_chunk_blocks(type), halves = rl_has_halves(type), fine = nc > 1 && m->fine;
     const size_t qb = rl_quant_bytes(type), sb = rl_scale_bytes(type);
     const uint8_t *s = m->data + g * m->group_bytes, *a = act;
     float32x4_t acc[8], low[8]; /* [token][quarter] */
@@ -38,6 +38,16 @@ RL_INLINE_FN void RL_V(rl_part_int8)(const int type, const int nc, const int nq,
                     for (int r = 0; r < nq; r++) {
                         float32x4_t d, min;
                         rl_scales_neon(type, s, j, h, q0 + r, &d, &min);
+                        if (fine) { /* two columns are one integer, and the token's scale comes last */
+#pragma GCC unroll 4
+                            for (int c = 0; c < nc - 1; c += 2) {
+                                const int i = c * nq + r;
+                                acc[i] = vfmaq_f32(acc[i], rl_both_neon(dot[i], dot[i + nq]), d);
+                                if (type == RL_Q2_K) low[i] = vfmsq_f32(low[i], min, rl_both_neon(less[c], less[c + 1]));
+                                else if (rl_has_min(type)) low[i] = vfmaq_n_f32(low[i], min, rl_float_at(tail + 4 * nc, c));
+                            }
+                            continue;
+                        }
 #pragma GCC unroll 8
                         for (int c = 0; c < nc; c++) {
                             const int i = c * nq + r;
@@ -51,10 +61,11 @@ RL_INLINE_FN void RL_V(rl_part_int8)(const int type, const int nc, const int nq,
         }
     }
     for (int r = 0; r < nq; r++)
-        for (int c = 0; c < nc; c++) {
+        for (int c = 0; c < nc; c += fine ? 2 : 1) {
             const int row = g * RL_GROUP + 4 * (q0 + r), i = c * nq + r;
-            const float32x4_t v = rl_has_min(type) ? vaddq_f32(acc[i], low[i]) : acc[i];
-            rl_store_rows_neon(y + c * stride + row, v, bias ? bias + row : NULL, m->n_rows - row);
+            float32x4_t v = rl_has_min(type) ? vaddq_f32(acc[i], low[i]) : acc[i];
+            if (fine) v = vmulq_n_f32(v, rl_float_at(act + 32 * nc, c));
+            rl_store_rows_neon(y + (fine ? c / 2 : c) * stride + row, v, bias ? bias + row : NULL, m->n_rows - row);
         }
 }
 

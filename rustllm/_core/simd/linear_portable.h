@@ -106,9 +106,16 @@ static void rl_row_portable(const rl_matrix *m, int32_t row, float *out) {
     }
 }
 
+/* Quant k of a token of one column or two, and minus a sum of them. */
+RL_INLINE int32_t rl_quant_at(const int8_t *x, int k, int columns) { return columns == 2 ? 128 * x[k] + x[32 + k] : x[k]; }
+
+RL_INLINE int32_t rl_less_at(const uint8_t *sums, int c, int columns) {
+    return columns == 2 ? 128 * rl_int_at(sums, c) + rl_int_at(sums, c + 1) : rl_int_at(sums, c);
+}
+
 static void rl_mm_int8_portable(const rl_matrix *m, int32_t g0, int32_t g1, int nc, const uint8_t *act, float *y,
                                 ptrdiff_t stride, const float *bias) {
-    const int type = m->type, shift = rl_bias_shift(type);
+    const int type = m->type, shift = rl_bias_shift(type), columns = m->fine ? 2 : 1;
     for (int32_t row = g0 * RL_GROUP; row < g1 * RL_GROUP && row < m->n_rows; row++) {
         const uint8_t *group = m->data + (row / RL_GROUP) * m->group_bytes;
         float acc[8] = {0}, low[8] = {0};
@@ -118,14 +125,14 @@ static void rl_mm_int8_portable(const rl_matrix *m, int32_t g0, int32_t g1, int 
             float d[2], min[2];
             rl_unpack_row_block(type, group, b, row % RL_GROUP, w, d, min);
             const uint8_t *tail = a + 32 * nc;
-            for (int c = 0; c < nc; c++) {
+            for (int c = 0; c < nc; c += columns) {
                 const int8_t *x = (const int8_t *)a + 32 * c;
-                float dx = rl_float_at(tail, c);
+                float dx = columns == 2 ? 1.0f : rl_float_at(tail, c);
                 int32_t dot[2] = {0, 0};
-                for (int k = 0; k < 32; k++) dot[k / 16] += w[k] * x[k];
+                for (int k = 0; k < 32; k++) dot[k / 16] += w[k] * rl_quant_at(x, k, columns);
                 if (rl_has_halves(type)) {
-                    int32_t less[2] = {rl_int_at(tail + 12 * nc, c), 0}; /* minus the sums of x */
-                    less[1] = rl_int_at(tail + 8 * nc, c) - less[0];
+                    int32_t less[2] = {rl_less_at(tail + 12 * nc, c, columns), 0}; /* minus the sums of x */
+                    less[1] = rl_less_at(tail + 8 * nc, c, columns) - less[0];
                     for (int h = 0; h < 2; h++) {
                         if (shift >= 0) dot[h] += less[h] * (1 << shift);
                         acc[c] = fmaf((float)dot[h], d[h] * dx, acc[c]);
@@ -133,15 +140,16 @@ static void rl_mm_int8_portable(const rl_matrix *m, int32_t g0, int32_t g1, int 
                     }
                 } else {
                     int32_t sum = dot[0] + dot[1];
-                    if (shift >= 0) sum += rl_int_at(tail + 8 * nc, c) * (1 << shift);
+                    if (shift >= 0) sum += rl_less_at(tail + 8 * nc, c, columns) * (1 << shift);
                     acc[c] = fmaf((float)sum, d[0] * dx, acc[c]);
                     if (rl_has_min(type)) low[c] = fmaf(min[0], rl_float_at(tail + 4 * nc, c), low[c]);
                 }
             }
         }
-        for (int c = 0; c < nc; c++) {
+        for (int c = 0; c < nc; c += columns) {
             float v = rl_has_min(type) ? acc[c] + low[c] : acc[c];
-            y[c * stride + row] = bias ? v + bias[row] : v;
+            if (columns == 2) v *= rl_float_at(act + 32 * nc, c);
+            y[c / columns * stride + row] = bias ? v + bias[row] : v;
         }
     }
 }

@@ -65,7 +65,8 @@ typedef struct {
     int32_t n_rows;       /* rows of the matrix: outputs */
     int32_t n_cols;       /* columns: inputs */
     int32_t n_blocks;     /* columns / 32, rounded up */
-    int32_t ahead;        /* whether a kernel for many tokens shall ask for the weights before it needs them */
+    int32_t ahead;        /* how it is multiplied: many tokens ask for the weights before they need them */
+    int32_t fine;         /* and: a token is two columns of a tile, see activations.h */
     int64_t group_bytes;  /* distance between groups */
     const uint8_t *data;  /* 64-byte aligned */
 } rl_matrix;
@@ -163,7 +164,7 @@ static inline int rl_matrix_layout(rl_matrix *m, int type, int32_t n_rows, int32
     m->n_rows = n_rows;
     m->n_cols = n_cols;
     m->n_blocks = (n_cols + RL_BLOCK - 1) / RL_BLOCK;
-    m->ahead = 0;
+    m->ahead = m->fine = 0;
     const int step = rl_chunk_blocks(type);
     m->group_bytes = (int64_t)rl_quant_bytes(type) * m->n_blocks +
                      (int64_t)rl_scale_bytes(type) * ((m->n_blocks + step - 1) / step);

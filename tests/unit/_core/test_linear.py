@@ -13,6 +13,8 @@ TYPES = {0: "F32", 1: "F16", 30: "BF16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5
 TYPES |= {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 20: "IQ4_NL"}
 BLOCK_BYTES = {0: 4, 1: 2, 30: 2, 2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 12: 144, 13: 176, 14: 210}
 BLOCK_BYTES |= {10: 84, 11: 110, 20: 18}
+# How activations are kept.
+KEPT = {"int8": {}, "two int8 parts": {"fine": True}, "float": {"exact": True}}
 
 
 def random_rows(type_id, n_rows, n_cols, seed=0):
@@ -63,21 +65,21 @@ def test_packed_rows_are_the_files_weights(type_id):
         assert np.array_equal(matrix.row(row), expected[row])
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["int8", "float"])
+@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
 @pytest.mark.parametrize("type_id", TYPES, ids=TYPES.values())
-def test_every_level_gives_the_same_bits_for_any_batch(type_id, exact, at_level):
+def test_every_level_gives_the_same_bits_for_any_batch(type_id, kept, at_level):
     n_rows, n_cols = 53, 768
     matrix = packed(type_id, n_rows, n_cols)
     x = np.random.default_rng(1).standard_normal((15, n_cols)).astype(np.float32) * 3
     bias = np.linspace(-1, 1, n_rows, dtype=np.float32)
     at_level("scalar")
-    expected = matrix.matmul(x, exact=exact, bias=bias)
+    expected = matrix.matmul(x, bias=bias, **kept)
     for level in dispatch.available_levels():
         at_level(level)
-        together = matrix.matmul(x, exact=exact, bias=bias, threads=2)
+        together = matrix.matmul(x, bias=bias, threads=2, **kept)
         assert np.array_equal(together, expected), level
         for n in (1, 2, 3, 5, 8):
-            alone = matrix.matmul(x[:n], exact=exact, bias=bias)
+            alone = matrix.matmul(x[:n], bias=bias, **kept)
             assert np.array_equal(alone, expected[:n]), (level, n)
 
 
@@ -90,6 +92,7 @@ def test_products_agree_with_dense_arithmetic(type_id):
     matrix = packed(type_id, n_rows, n_cols)
     scale = np.abs(expected).max()
     assert np.abs(matrix.matmul(x, exact=True) - expected).max() < 1e-5 * scale
+    assert np.abs(matrix.matmul(x, fine=True) - expected).max() < 5e-4 * scale
     assert np.abs(matrix.matmul(x) - expected).max() < 2e-2 * scale
 
 
@@ -102,12 +105,12 @@ def test_rows_of_any_number_of_blocks(type_id, n_cols, at_level):
     x = np.random.default_rng(4).standard_normal((3, n_cols)).astype(np.float32)
     expected = x.astype(np.float64) @ weights.T.astype(np.float64)
     at_level("scalar")
-    plain = {exact: matrix.matmul(x, exact=exact) for exact in (False, True)}
-    assert np.abs(plain[True] - expected).max() < 1e-5 * np.abs(expected).max()
+    plain = {name: matrix.matmul(x, **kept) for name, kept in KEPT.items()}
+    assert np.abs(plain["float"] - expected).max() < 1e-5 * np.abs(expected).max()
     for level in dispatch.available_levels():
         at_level(level)
-        for exact in (False, True):
-            assert np.array_equal(matrix.matmul(x, exact=exact), plain[exact]), level
+        for name, kept in KEPT.items():
+            assert np.array_equal(matrix.matmul(x, **kept), plain[name]), (level, name)
 
 
 def test_columns_beyond_a_whole_block_count_as_zero():
@@ -129,6 +132,8 @@ def test_extreme_quants_and_activations_do_not_overflow(at_level):
         for sign in (1, -1):
             product = matrix.matmul(np.full((1, 512), sign * 127.0, np.float32))
             assert product[0, 0] == sign * -128 * 127 * 512
+            fine = matrix.matmul(np.full((1, 512), sign * 127.0, np.float32), fine=True)
+            assert fine[0, 0] == pytest.approx(product[0, 0], rel=1e-6)
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
@@ -139,6 +144,7 @@ def test_activations_that_are_not_finite_reach_the_result(poison, at_level):
     for level in dispatch.available_levels():
         at_level(level)
         assert np.isnan(matrix.matmul(x)).all()
+        assert np.isnan(matrix.matmul(x, fine=True)).all()
 
 
 def test_wrong_sizes_are_refused():
