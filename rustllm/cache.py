@@ -205,9 +205,11 @@ def store_verified(
                 expected=sha256,
                 actual=actual,
             )
+        from rustllm.serialize.atomic import sync_folder
+
         with access_errors(path):
             partial.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -268,13 +270,3 @@ def _remember_verified(path: Path, sha256: str) -> None:
         marker.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(known), "utf-8")
         partial.replace(marker)
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -40,7 +40,7 @@ def draw_roofline(roofline: Roofline, path: str | PathLike[str]) -> None:
         The name tells no format.
     MissingDependencyError
         matplotlib is not installed; it comes with the ``plot`` extra.
-    FileAccessError
+    FileMissingError, FileAccessError
         The file cannot be written.
     """
     format = check_format(path)

@@ -71,11 +71,11 @@ def _show(args: Namespace, output: Output, tokenizer: Any, text: str) -> int:
 
     segments = segments_of(tokenizer, text, special=args.special)
     if args.html is not None:
-        from rustllm.loaders.atomic import atomic_writer
+        from rustllm.serialize.atomic import atomic_write
         from rustllm.tokenizers.html_view import html_view
 
         name = Path(args.tokenizer).name
-        with atomic_writer(args.html) as out:
+        with atomic_write(args.html) as out:
             for part in html_view(segments, name=name, n_characters=len(text)):
                 out.write(part.encode("utf-8", "replace"))
     if output.json:

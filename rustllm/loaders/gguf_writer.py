@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rustllm._core import quant
 from rustllm._core.scan import VALUE_TYPES
 from rustllm.errors import ArgumentError
-from rustllm.loaders.atomic import atomic_writer
 from rustllm.loaders.string_array import StringArray
+from rustllm.serialize.atomic import atomic_write
 
 __all__ = ["TensorSource", "Typed", "write_gguf"]
 
@@ -116,7 +116,7 @@ def write_gguf(
         size = quant.n_bytes(source.type, _product(source.shape))
         offset += -(-size // alignment) * alignment
     start = b"".join(header)
-    with atomic_writer(path) as out:
+    with atomic_write(path) as out:
         out.write(start)
         at = len(start)
         at += _pad(out, at, alignment)

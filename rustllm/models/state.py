@@ -115,7 +115,7 @@ class State(ModelState):
 
         Raises
         ------
-        FileAccessError
+        FileMissingError, FileAccessError
         """
         from rustllm import serialize
 

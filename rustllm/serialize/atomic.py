@@ -7,22 +7,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from rustllm.errors import FileAccessError
+from rustllm.error_conversion import convert_error
+from rustllm.errors import RustLLMError
 
 if TYPE_CHECKING:
     from rustllm.types import PathLikeStr
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "sync_folder", "write_whole"]
 
 
 @contextmanager
-def atomic_write(path: PathLikeStr, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def atomic_write(path: PathLikeStr, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file to be written that takes the name `path` when the block ends well.
 
     The bytes go to a temporary file beside it, which is renamed at the end, and removed when the
-    block raises; a reader sees the old content or the new, never a part, also after a crash.
+    block raises; a reader sees the old content or the new, never a part, also after a crash. The
+    new file has the mode of the one it replaces.
 
     Parameters
     ----------
@@ -32,6 +34,8 @@ def atomic_write(path: PathLikeStr, *, durable: bool = True) -> Iterator[IO[byte
 
     Raises
     ------
+    FileMissingError
+        There is no such folder.
     FileAccessError
         The file cannot be made, written or renamed.
 
@@ -50,7 +54,7 @@ def atomic_write(path: PathLikeStr, *, durable: bool = True) -> Iterator[IO[byte
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
-        raise _access(error, target) from error
+        raise _own(error, target) from error
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -58,16 +62,22 @@ def atomic_write(path: PathLikeStr, *, durable: bool = True) -> Iterator[IO[byte
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files for the owner alone
+        temporary.chmod(_mode(target))  # mkstemp makes files for the owner alone
         temporary.replace(target)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and not isinstance(error, FileAccessError):
-            raise _access(error, target) from error
+        if isinstance(error, OSError) and not isinstance(error, RustLLMError):
+            raise _own(error, target) from error
         raise
     if durable:
         sync_folder(target.parent)
+
+
+def write_whole(path: PathLikeStr, data: bytes) -> None:
+    """Write a file that appears whole or not at all; errors as `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(data)
 
 
 def sync_folder(folder: Path) -> None:
@@ -83,12 +93,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    # There is no way to read it without setting it.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _mode(path: Path) -> int:
+    """That of the file which is replaced; else what the process gives new files."""
+    try:
+        return path.stat().st_mode & 0o777
+    except OSError:
+        mask = os.umask(0o077)  # there is no way to read it without setting it
+        os.umask(mask)
+        return 0o666 & ~mask
 
 
-def _access(error: OSError, path: Path) -> FileAccessError:
-    return FileAccessError(error.strerror or str(error), path=path, errno=error.errno)
+def _own(error: OSError, path: Path) -> RustLLMError:
+    hint = {"hint": "check the path"} if isinstance(error, FileNotFoundError) else {}
+    own = convert_error(error, path=str(path), **hint)
+    assert own is not None  # every OSError has a class here
+    return own

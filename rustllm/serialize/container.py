@@ -98,7 +98,7 @@ def dump(value: Any, path: PathLikeStr, *, durable: bool = True) -> None:
     ------
     ArgumentError
         As in `dumps`; no file is made.
-    FileAccessError
+    FileMissingError, FileAccessError
     """
     parts = _parts(value)
     with atomic_write(path, durable=durable) as file:

@@ -71,7 +71,7 @@ def save_tokenizer(
     UnsupportedError
         The format cannot hold this tokenizer so that it gives the same ids for every text; the
         message says why.
-    FileAccessError
+    FileMissingError, FileAccessError
         The file cannot be written; what was there before is still there.
 
     Notes

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rustllm.errors import FileAccessError, FileFormatError, FileMissingError, TruncatedFileError
+from rustllm.serialize.atomic import atomic_write
 
 __all__ = ["CountFile", "read_count_file", "write_count_file"]
 
@@ -38,24 +39,15 @@ def write_count_file(path: str | os.PathLike[str], content: CountFile) -> None:
 
     Raises
     ------
-    FileAccessError
+    FileMissingError, FileAccessError
         The file cannot be written; what was there before is still there.
     """
-    target = Path(path)
-    scratch = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    try:
-        with scratch.open("wb") as file:
-            for part in _parts(content):
-                digest.update(part)
-                file.write(part)
-            file.write(digest.digest())
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(target)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise FileAccessError(str(error), path=target, errno=error.errno) from error
+    with atomic_write(path) as file:
+        for part in _parts(content):
+            digest.update(part)
+            file.write(part)
+        file.write(digest.digest())
 
 
 def _parts(content: CountFile) -> Iterator[bytes]:

@@ -153,7 +153,7 @@ class Encoding(BpeTokenizer):
         ArgumentError
             There is no such format.
         """
-        from rustllm.loaders.atomic import atomic_writer
+        from rustllm.serialize.atomic import atomic_write
         from rustllm.tokenizers.conversion import format_of_path, save_tokenizer
         from rustllm.tokenizers.tiktoken_format import write_ranks
 
@@ -165,5 +165,5 @@ class Encoding(BpeTokenizer):
         if format != "tiktoken":
             save_tokenizer(self, path, format)
             return
-        with atomic_writer(path) as out:
+        with atomic_write(path) as out:
             out.write(write_ranks(self._mergeable_ranks))

@@ -61,7 +61,7 @@ class _FromJson:
 
     def save(self, path: PathLikeStr) -> None:
         """Write the ``tokenizer.json`` that this was read from."""
-        from rustllm.tokenizers.save_file import write_whole
+        from rustllm.serialize.atomic import write_whole
 
         write_whole(path, self._source)
 

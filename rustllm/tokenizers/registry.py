@@ -317,7 +317,7 @@ def _download(ranks: str, url: str) -> bytes:
     from urllib.error import URLError
     from urllib.request import urlopen
 
-    from rustllm.loaders.atomic import atomic_writer
+    from rustllm.serialize.atomic import atomic_write
 
     try:
         with urlopen(url, timeout=60) as answer:
@@ -339,7 +339,7 @@ def _download(ranks: str, url: str) -> bytes:
         )
     try:
         _cached(ranks).parent.mkdir(parents=True, exist_ok=True)
-        with atomic_writer(_cached(ranks)) as out:
+        with atomic_write(_cached(ranks)) as out:
             out.write(data)
     except OSError:
         pass  # a cache that cannot be written costs the next process a download, no more

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 from rustllm._core.split import EXPRESSIONS, pattern_id, pretoken_ends
 from rustllm.errors import UnsupportedError
+from rustllm.serialize.atomic import write_whole
 from rustllm.tokenizers.byte_alphabet import CHAR_TO_BYTE, bytes_to_text
 from rustllm.tokenizers.byte_bpe import ByteBpe
 from rustllm.tokenizers.byte_level_json import byte_level, byte_level_json, splits_of
-from rustllm.tokenizers.save_file import write_whole
 
 __all__ = [
     "save_gguf",

@@ -132,7 +132,7 @@ class SentencePieceTokenizer(Tokenizer[Token]):
 
     def save(self, path: PathLikeStr) -> None:
         """Write the ``.model`` that this was read from."""
-        from rustllm.tokenizers.save_file import write_whole
+        from rustllm.serialize.atomic import write_whole
 
         write_whole(path, self._source)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from rustllm.errors import UnsupportedError
+from rustllm.serialize.atomic import write_whole
 from rustllm.tokenizers.bpe import BpeTokenizer
 from rustllm.tokenizers.pipeline_tokenizer import PipelineTokenizer
-from rustllm.tokenizers.save_file import write_whole
 from rustllm.tokenizers.sentencepiece import SentencePieceTokenizer
 from rustllm.tokenizers.sentencepiece_model import (
     BPE,

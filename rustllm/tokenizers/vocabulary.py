@@ -174,7 +174,7 @@ class Vocabulary:
 
     def save(self, path: PathLikeStr) -> None:
         """Write the vocabulary as JSON: text where a token is UTF-8, hexadecimal where not."""
-        from rustllm.tokenizers.save_file import write_whole
+        from rustllm.serialize.atomic import write_whole
 
         content = {
             "special": sorted(self._special),

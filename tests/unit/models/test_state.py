@@ -14,7 +14,6 @@ from rustllm.errors import (
     ArgumentError,
     CancelledError,
     ContextLengthError,
-    FileAccessError,
     FileFormatError,
     FileMissingError,
     HashMismatchError,
@@ -323,7 +322,7 @@ def test_files_that_are_no_states_are_refused_and_change_nothing(tmp_path):
     model.forward(IDS[:51], long)
     long.save(path)
     check(ContextLengthError)
-    with pytest.raises(FileAccessError):
+    with pytest.raises(FileMissingError):
         state.save(tmp_path / "no folder" / "state.rllm")
 
 

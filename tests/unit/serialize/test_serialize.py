@@ -306,7 +306,7 @@ def test_paths_that_cannot_be_used_are_typed_errors(tmp_path):
         serialize.load(tmp_path / "none")
     with pytest.raises(FileAccessError):
         serialize.load(tmp_path)
-    with pytest.raises(FileAccessError):
+    with pytest.raises(FileMissingError, match="no"):
         serialize.dump(1, tmp_path / "no" / "folder")
 
 
@@ -328,6 +328,9 @@ def test_a_written_file_has_the_mode_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     serialize.dump(1, tmp_path / "ours")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "ours").chmod(0o640)
+    serialize.dump(2, tmp_path / "ours")
+    assert (tmp_path / "ours").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

@@ -12,7 +12,7 @@ from paths import SHARED, needs_shared
 import rustllm
 from rustllm import BpeTrainer, UnigramTrainer, load_tokenizer
 from rustllm._core.split import EXPRESSIONS
-from rustllm.errors import ArgumentError, FileAccessError, UnsupportedError
+from rustllm.errors import ArgumentError, FileMissingError, UnsupportedError
 from rustllm.tokenizers import Encoding
 from rustllm.tokenizers.conversion import FORMATS, save_tokenizer
 
@@ -131,7 +131,7 @@ def test_what_a_format_cannot_hold_is_refused_with_a_reason(tmp_path):
         save_tokenizer(trained, tmp_path / "x.bin")
     with pytest.raises(ArgumentError, match="unknown format"):
         save_tokenizer(trained, tmp_path / "x.bin", "pickle")
-    with pytest.raises(FileAccessError):
+    with pytest.raises(FileMissingError):
         save_tokenizer(trained, tmp_path / "no/tokenizer.json")
 
 
