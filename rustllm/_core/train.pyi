@@ -10,7 +10,6 @@ class MergeLoop:
         prefix: bytes = b"",
         by_character: bool = False,
     ) -> None: ...
-    def add_words(self, words: list[bytes], counts: list[int], byte_ids: list[int]) -> None: ...
     def add_characters(
         self,
         words: list[str],

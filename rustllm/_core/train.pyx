@@ -1045,22 +1045,6 @@ cdef class MergeLoop:
 
     # ---- the public face ------------------------------------------------------------------------
 
-    def add_words(self, list words, list counts, list byte_ids):
-        """Take the distinct pretokens `words` (bytes) with their `counts`, once."""
-        cdef uint32_t ids[256]
-        cdef uint64_t n_bytes = 0
-        cdef Py_ssize_t i
-        cdef bytes word
-        for i in range(256):
-            ids[i] = byte_ids[i]
-        for word in words:
-            n_bytes += len(word)
-        self.allocate_words(n_bytes, len(words))
-        for i in range(len(words)):
-            word = words[i]
-            if len(word) > 1:
-                self.add_word(<const uint8_t*>word, len(word), counts[i], ids)
-
     def add_characters(self, list words, list counts, dict first_ids, dict other_ids):
         """Take the distinct `words` (str) with their `counts`, once, a cell for each character.
 

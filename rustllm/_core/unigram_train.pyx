@@ -184,11 +184,6 @@ cdef class UnigramLoop:
     def __len__(self):
         return self.n_pieces
 
-    @property
-    def n_edges(self):
-        """How many edges all words have together."""
-        return self.edge_of[self.n_text]
-
     # ---- one part of the words ------------------------------------------------------------------
 
     cdef double _add_word(

@@ -22,7 +22,6 @@ __all__ = ["TokenIterator"]
 
 T = TypeVar("T")
 U = TypeVar("U")
-V = TypeVar("V")
 
 
 class TokenIterator(Iterator[T], Generic[T]):

@@ -7,7 +7,7 @@ a plan names them, so that it can be printed, checked and tested without a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -291,22 +291,3 @@ class Plan:
         """Keep only the tokens whose logits were asked for."""
         self._buffer(out, self.widths[src])
         self.ops.append(Op("gather", (src,), (out,)))
-
-    def weight_names(self) -> Sequence[str]:
-        """Every weight the plan uses, in order of first use."""
-        names: dict[str, None] = {}
-        for op in self.ops:
-            for name in op.weights:
-                if name:
-                    names[name] = None
-            for value in op.params.values():
-                if isinstance(value, Norm):
-                    names[value.weight] = None
-                    if value.bias:
-                        names[value.bias] = None
-                elif isinstance(value, Rope):
-                    names.update(dict.fromkeys(value.weights))
-            for bias in op.params.get("biases", ()):
-                if bias:
-                    names[bias] = None
-        return list(names)

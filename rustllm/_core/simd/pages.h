@@ -50,20 +50,6 @@ static inline void rl_pages_prefer(void *start, size_t bytes) {
 #endif
 }
 
-/* Take possession of memory that may not have been touched yet; what lies in it stays. */
-static inline void rl_pages_touch(void *start, size_t bytes) {
-    const size_t page = 4096, from = (size_t)start & ~(page - 1), to = (size_t)start + bytes;
-#if defined(__linux__)
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14; what does not know it says so */
-#endif
-    if (madvise((void *)from, (to - from + page - 1) & ~(page - 1), MADV_POPULATE_WRITE) == 0) return;
-#endif
-    /* Others may be writing there: a change that changes nothing. */
-    for (size_t at = from < (size_t)start ? (size_t)start : from; at < to; at = (at + page) & ~(page - 1))
-        (void)__atomic_fetch_or((unsigned char *)at, 0, __ATOMIC_RELAXED);
-}
-
 /* Let go of pages of a mapped file, those at the ends too: whoever touches them reads them again. */
 static inline void rl_pages_drop(const void *start, size_t bytes) {
 #if defined(__linux__)
