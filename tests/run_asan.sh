@@ -9,20 +9,9 @@
 # have taken back, so that a stale pointer into live memory is found too. Python itself leaks by
 # design at exit, so leaks are looked for by the tests (heap_stats), not by the sanitizer.
 set -eu
-root=$(cd "$(dirname "$0")/.." && pwd)
-python=${PYTHON:-python3}
-if [ -n "${RUSTLLM_ASAN_DIR:-}" ]; then
-    copy=$RUSTLLM_ASAN_DIR
-    mkdir -p "$copy"
-else
-    copy=$(mktemp -d)
-    trap 'rm -rf "$copy"' EXIT
-fi
-
-cd "$root"
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$copy"
-cd "$copy"
-RUSTLLM_BUILD=asan "$python" setup.py -q build_ext --inplace
+profile=asan
+kept=${RUSTLLM_ASAN_DIR:-}
+. "$(dirname "$0")/checked_copy.sh"
 
 if [ $# -eq 0 ]; then
     set -- tests/unit/memory tests/unit/test_errors.py tests/unit/test_error_context.py

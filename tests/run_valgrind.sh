@@ -8,20 +8,9 @@
 # fifty times slower, so give it few tests. Needs valgrind and its headers. The working tree is left
 # alone; PYTHON names the interpreter, RUSTLLM_VALGRIND_DIR a folder to build in and keep.
 set -eu
-root=$(cd "$(dirname "$0")/.." && pwd)
-python=${PYTHON:-python3}
-if [ -n "${RUSTLLM_VALGRIND_DIR:-}" ]; then
-    copy=$RUSTLLM_VALGRIND_DIR
-    mkdir -p "$copy"
-else
-    copy=$(mktemp -d)
-    trap 'rm -rf "$copy"' EXIT
-fi
-
-cd "$root"
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp -p --parents -t "$copy"
-cd "$copy"
-RUSTLLM_BUILD=debug "$python" setup.py -q build_ext --inplace
+profile=debug
+kept=${RUSTLLM_VALGRIND_DIR:-}
+. "$(dirname "$0")/checked_copy.sh"
 
 if [ $# -eq 0 ]; then
     set -- tests/unit/memory/test_arena.py tests/unit/memory/test_pool.py tests/unit/memory/test_view.py
