@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rustllm._source_lines import json_key_lines, nearest_line, toml_key_lines
 from rustllm.config import Config, Settings, default_file, setting
-from rustllm.errors import ConfigError, FileAccessError, FileMissingError
+from rustllm.errors import ArgumentError, ConfigError, FileAccessError, FileMissingError
 
 
 class Colour(Enum):
@@ -176,6 +176,50 @@ def test_missing_and_huge_files_are_typed_errors(tmp_path):
     listed.write_text("[1]")
     with pytest.raises(ConfigError):
         load(file=listed)
+
+
+def test_settings_explain_and_show_themselves():
+    config = load(arguments={"colour": Colour.BLUE})
+    assert config.describe("inner.depth") == "how deep"
+    with pytest.raises(ConfigError, match="prot"):
+        config.describe("prot")
+    shown = repr(config)
+    assert shown.startswith("Example(port=8080, ") and "colour=<Colour.BLUE: 'blue'>" in shown
+    assert "inner.depth=1" in shown
+
+
+class Bounded(Config):
+    _kept_for_itself: int = 0
+    least: int = setting(1, minimum=1)
+    most: float = setting(0.5, maximum=1)
+    where: Path = Path("/var/data")
+    table: dict[str, int] = setting({})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("least", 0, "0 is not 1 or more"),
+        ("most", 1.5, "1.5 is not 1 or less"),
+        ("where", "~no-such-user-here/x", "a path with a known home folder"),
+        ("table", ["a"], "not a table"),
+        ("table", {1: 2}, "not a table"),
+    ],
+)
+def test_a_bad_argument_says_what_was_wanted(key, value, said):
+    with pytest.raises(ConfigError, match=said):
+        Bounded.load(environ={}, arguments={key: value})
+    assert list(Bounded.load(environ={})) == ["least", "most", "where", "table"]
+
+
+@pytest.mark.parametrize("kind", [set, int | str])
+def test_a_type_that_settings_cannot_have_is_refused(kind):
+    class Odd(Config):
+        __annotations__ = {"odd": kind}  # noqa: RUF012
+        odd = None
+
+    with pytest.raises(ArgumentError, match="setting odd"):
+        Odd.load(environ={}, arguments={"odd": 1})
 
 
 def test_loaded_settings_cannot_be_changed():

@@ -231,6 +231,34 @@ def test_an_interrupt_while_waiting_ends_the_map(monkeypatch):
         next(results)
 
 
+@pytest.mark.parametrize("mode", ["threads", "processes"])
+def test_a_system_without_threads_to_spare_leaves_fewer_workers(mode, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def start_two(thread):
+        if thread.name == "rustllm-worker":
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_two)
+    assert list(parallel_map(triple, range(40), workers=4, mode=mode)) == list(range(0, 120, 3))
+    assert len(started) == 2
+    with pytest.raises(RuntimeError, match="new thread"):
+        list(parallel_map(triple, range(4), workers=4, mode=mode))
+
+
+def test_closing_ends_worker_processes_that_are_busy():
+    results = parallel_map(time.sleep, [0, 60, 60], workers=2, mode="processes", chunksize=1)
+    next(results)
+    started = time.monotonic()
+    results._stop(wait=False)  # what the end of the object does
+    for thread in workers():
+        thread.join(20)
+    assert time.monotonic() - started < 20
+
+
 def test_leaving_the_with_block_closes():
     with parallel_map(slow, itertools.count(), workers=3) as results:
         next(results)

@@ -56,6 +56,25 @@ def test_median_and_spread_of_known_samples():
     assert again == result
 
 
+@pytest.mark.parametrize("samples", [(), (-1.0,), (float("nan"),), (1.0, float("inf"))])
+def test_samples_that_cannot_be_are_refused(samples):
+    with pytest.raises(ArgumentError, match="sample"):
+        bench.Measurement("x", samples)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(2.5, "2.5 s"), (0.25, "250 ms"), (3e-5, "30 µs"), (4e-8, "40 ns"), (0.0, "0 ns")],
+)
+def test_a_measurement_in_a_line_has_a_unit_that_suits_it(seconds, shown):
+    assert str(bench.Measurement("x", (seconds,))) == f"x: {shown} ± 0.0%"
+
+
+def test_a_measurement_in_a_line_has_its_rates():
+    result = bench.Measurement("read", (0.5, 0.5), n_items=1000, n_bytes=50_000_000)
+    assert str(result) == "read: 500 ms ± 0.0%, 100.0 MB/s, 2,000 items/s"
+
+
 def test_a_measurement_is_told_from_other_json():
     for values in ({}, {"name": "x", "samples": 3, "loops": 1}, {"name": "x", "samples": []}):
         with pytest.raises(FileFormatError):

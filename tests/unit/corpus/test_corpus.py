@@ -19,6 +19,7 @@ from paths import ROOT
 
 from rustllm import corpus
 from rustllm.corpus.journal import Journal
+from rustllm.corpus.plan import Plan
 from rustllm.errors import (
     ArgumentError,
     FileFormatError,
@@ -131,6 +132,21 @@ def test_bad_records_raise_are_skipped_or_listed(tmp_path):
     assert [f["offset"] for f in failed] == [14, 26, 35, 51]
     assert all(f["path"] == str(source) and f["message"] for f in failed)
     assert not (tmp_path / "skip/failed.jsonl").exists()
+
+
+def test_lines_that_only_python_reads_are_documents_in_their_place(tmp_path):
+    source = tmp_path / "in.jsonl"
+    lines = ['{"text": "a"}', '{"te\\u0078t": "b"}', '{"text": 1, "text": "ć"}', '{"text": "d"}']
+    source.write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
+    made = corpus.tokenize([source], tmp_path / "out", TOKENIZER, kind="jsonl", unit_bytes=20)
+    assert made.ids.tolist() == flat(["a", "b", "ć", "d"])
+
+
+def test_half_of_a_surrogate_pair_is_what_the_tokenizer_makes_of_it(tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n{"text": "\\ud800"}\n{"text": "b"}\n')
+    made = corpus.tokenize([source], tmp_path / "out", TOKENIZER, kind="jsonl")
+    assert made.ids.tolist() == flat(["a", "\ufffd", "b"])
 
 
 @pytest.mark.parametrize("after", [1, 3, 7])
@@ -341,18 +357,39 @@ def test_errors_of_verify_say_what_kind(tmp_path):
     [
         ("documents", 4),
         ("tokens", "9"),
+        ("plan", 1),
+        ("tokenizer", None),
         ("files", {}),
+        ("files", {"tokens.bin": {}, "lengths.bin": {}}),
+        ("files", {"../tokens.bin": {"bytes": 1, "sha256": ""}}),
         ("sources", [1]),
+        ("options", []),
         ("options", {"format": 1}),
+        ("options", {"format": "bin", "dtype": "float16"}),
+        ("options", {"format": "bin", "dtype": "uint16", "n_vocab": -1}),
     ],
 )
 def test_a_manifest_is_checked_field_by_field(tmp_path, key, value):
     out = tmp_path / "out"
     corpus.tokenize([write_jsonl(tmp_path / "in.jsonl", DOCUMENTS[:5])], out, TOKENIZER)
     manifest = json.loads((out / "corpus.json").read_text())
+    if key == "files" and value:
+        value = {**manifest["files"], **value}
     (out / "corpus.json").write_text(json.dumps({**manifest, key: value}))
     with pytest.raises(FileFormatError):
         corpus.Corpus(out)
+
+
+@pytest.mark.parametrize("text", ["[]", "[" * 100_000, '{"version": 99}', "{}", "no"])
+def test_what_is_no_plan_or_manifest_is_said(tmp_path, text):
+    out = tmp_path / "out"
+    source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS[:5])
+    corpus.tokenize([source], out, TOKENIZER)
+    (out / "corpus.json").write_text(text)
+    with pytest.raises(FileFormatError, match="no manifest"):
+        corpus.Corpus(out)
+    with pytest.raises(FileFormatError, match="plan"):
+        Plan.from_json(text, out / "plan.json")
 
 
 def test_lines_longer_than_a_block_are_read_once(tmp_path):

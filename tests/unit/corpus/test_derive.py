@@ -123,6 +123,9 @@ def test_what_does_not_fit_is_said(made, tmp_path):
     ):  # fmt: skip
         with pytest.raises(ArgumentError):
             corpus.derive(made, tmp_path / "x", **options)
+    without = make(tmp_path, ["ab"], end_token=None)
+    with pytest.raises(ArgumentError, match="pad_id"):
+        corpus.derive(without, tmp_path / "x", window=4, packing="whole")
     with pytest.raises(StateError, match="already"):
         corpus.derive(made, made.folder)
     with pytest.raises(ArgumentError, match="nothing"):

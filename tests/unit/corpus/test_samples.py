@@ -87,6 +87,14 @@ def test_batches_are_whole_and_of_the_type_asked_for(made):
     assert [w.tolist() for w in samples[2:4]] == samples.batch(2, 2).tolist()
 
 
+def test_corpora_and_samples_show_what_they_are(made):
+    assert repr(made).startswith("Corpus(") and f"{len(made)} documents" in repr(made)
+    assert repr(Samples(made, 5004)) == "<Samples: 0 windows of 5004 ids>"
+    with pytest.raises(ArgumentError, match="-1 items"):
+        Permutation(-1, seed=1)
+    assert len(Permutation(7, seed=1)) == 7
+
+
 def test_what_does_not_fit_is_said(made):
     for options in (
         {"length": 0},

@@ -296,6 +296,16 @@ def test_standard_input_and_urls(monkeypatch, tmp_path):
         read_text("memory://a.txt")
 
 
+@pytest.mark.parametrize(("named", "shown"), [("report.gz", "report.gz"), (None, "<stream>")])
+def test_an_error_in_a_stream_names_it_as_it_names_itself(named, shown):
+    stream = io.BytesIO(b"\x1f\x8bno gzip")
+    if named is not None:
+        stream.name = named
+    with pytest.raises(FileFormatError) as caught:
+        read_text(stream)
+    assert caught.value.path == shown
+
+
 def test_memory_is_bounded_whatever_the_length(tmp_path):
     import tracemalloc
 

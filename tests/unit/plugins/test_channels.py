@@ -54,6 +54,30 @@ def test_full_and_error_refuses_for_everybody():
     assert channel.counters.refused == 1
 
 
+def test_a_publisher_that_gives_up_is_counted_once():
+    channel = Channel("c", int, capacity=1, overflow="block")
+    with channel.subscribe():
+        channel.publish(1)
+        for refused in (1, 2):
+            with pytest.raises(DeadlineError):
+                channel.publish(2, timeout=0.01)
+            assert channel.counters.refused == refused
+
+
+def test_the_channels_counters_keep_what_closed_subscriptions_did():
+    channel = Channel("c", int, capacity=8)
+    with channel.subscribe() as deep:
+        for i in range(5):
+            channel.publish(i)
+        deep.receive(0)
+    with channel.subscribe() as shallow:
+        channel.publish(5)
+        shallow.receive(0)
+    counters = channel.counters
+    assert (counters.published, counters.delivered, counters.dropped) == (6, 2, 4)
+    assert (counters.waiting, counters.high_water) == (0, 5)
+
+
 def test_drop_oldest_keeps_the_newest_and_counts():
     channel = Channel("c", int, capacity=2, overflow="drop-oldest")
     with channel.subscribe() as subscription:
