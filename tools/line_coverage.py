@@ -70,6 +70,17 @@ LEFT_OUT = [
     "tests/integration/test_packaging.py",
     "tests/fuzz/test_fuzz_loaders.py::test_sanitizers_find_nothing_in_damaged_files",
 ]
+# Texts of megabytes: a call into compiled code cannot be left before it ends, which takes minutes.
+LEFT_OUT += [
+    f"tests/unit/tokenizers/{name}"
+    for name in (
+        "test_batches.py::test_a_long_text_gives_the_ids_of_its_pieces_in_one",
+        "test_batches.py::test_a_text_of_several_windows_gives_the_ids_of_one",
+        "test_batches.py::test_a_special_token_is_found_wherever_it_is_in_a_long_text",
+        "test_batches.py::test_a_surrogate_pair_over_the_border_of_a_window_is_one_character",
+        "test_encodings.py::test_a_megabyte_of_one_thing_takes_no_time_to_speak_of",
+    )
+]
 # Those of coverage.py that are below everything it runs.
 MAIN_FILES = ("__main__", "cmdline", "execfile")
 SETTINGS = """\

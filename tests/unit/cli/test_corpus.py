@@ -83,3 +83,47 @@ def test_a_corpus_is_derived_merged_inspected_and_exported(tmp_path, source, cap
     assert "no split" in capsys.readouterr().err
     assert main(["corpus", "merge", out]) == 2
     assert "--output" in capsys.readouterr().err
+
+
+def test_inspect_answers_in_json_and_refuses_another_tokenizer(
+    tmp_path, source, capsys, monkeypatch
+):
+    out = str(tmp_path / "out")
+    assert main(["corpus", "tokenize", str(source), "-o", out, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["corpus", "inspect", out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["documents"], facts["options"]["dtype"]) == (2, "uint16")
+    assert main(["corpus", "inspect", out, "--document", "1", "--text", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ids"], document["text"]) == ([99, 100, 101, 256], "cde<end>")
+    monkeypatch.setattr("rustllm.cli.corpus.open_tokenizer", lambda choice, output: ByteTokenizer())
+    assert main(["corpus", "inspect", out, "--document", "1", "--text"]) == 2
+    assert "another tokenizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_corpus_is_exported_as_a_table(tmp_path, source, capsys, form):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    out, table = str(tmp_path / "out"), str(tmp_path / "table.parquet")
+    assert main(["corpus", "tokenize", str(source), "-o", out, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["corpus", "export", out, "-o", table, *form]) == 0
+    printed = capsys.readouterr().out
+    assert (json.loads(printed)["rows"] if form else printed) == (2 if form else "2 rows\n")
+    assert parquet.read_table(table).num_rows == 2
+
+
+def test_statistics_are_drawn_and_an_empty_corpus_has_few(tmp_path, source, capsys):
+    pytest.importorskip("matplotlib")
+    out, plot = str(tmp_path / "out"), tmp_path / "stats.svg"
+    assert main(["corpus", "tokenize", str(source), "-o", out, "-q"]) == 0
+    assert main(["corpus", "stats", out, "--plot", str(plot)]) == 0
+    assert plot.read_bytes().lstrip().startswith(b"<?xml")
+    (tmp_path / "none.jsonl").write_text("")
+    empty = str(tmp_path / "empty")
+    nothing = [str(tmp_path / "none.jsonl"), "--kind", "jsonl"]
+    assert main(["corpus", "tokenize", *nothing, "-o", empty, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["corpus", "stats", empty]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["documents", "0"]

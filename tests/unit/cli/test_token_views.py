@@ -62,6 +62,17 @@ def test_compare_tells_the_cost(capsys):
     assert found["vocabulary"]["only_left"] == 0
 
 
+def test_compare_prints_as_many_differences_as_asked_for_and_counts_the_rest(capsys):
+    main(["compare", "small.json", "large.json", TEXT, "--json"])
+    n = len(json.loads(capsys.readouterr().out)["differences"])
+    assert n > 1
+    main(["compare", "small.json", "large.json", TEXT, "--limit", "1"])
+    printed = capsys.readouterr().out
+    assert f"and {n - 1} more (--limit)" in printed and printed.count("‹") < n * 2
+    main(["compare", "small.json", "large.json", TEXT, "--limit", str(n)])
+    assert "more (--limit)" not in capsys.readouterr().out
+
+
 def test_compare_with_itself_prints_no_difference(capsys):
     main(["compare", "small.json", "small.json", TEXT])
     assert "‹" not in capsys.readouterr().out
