@@ -17,6 +17,8 @@ the processor is therefore left there: what it ran until then counts, and it is 
 Tests of failing allocations are left out, because the tracer itself needs memory; so the lines that
 only they reach are missing from the figure, and so are those that run only on threads that Python
 does not know. C headers are not counted.
+Tests that need more packages (``reference``, ``arrow``, ``plot``...) are skipped without them, and
+what only they run is not counted either.
 """
 
 from __future__ import annotations
