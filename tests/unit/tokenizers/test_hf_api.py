@@ -126,6 +126,29 @@ def test_decoding_and_the_vocabulary_are_alike(both):
         mine.decode([10**7])
 
 
+WORDS = ["The", "quick", "brown,", "fox", "naïvely", "", "日本語"]
+
+
+@pytest.mark.parametrize("second", [None, ["Nobody", "knows."]])
+@pytest.mark.parametrize("add", [True, False])
+def test_texts_that_are_words_already_are_encoded_alike(both, second, add):
+    mine, peer = both
+    options = {"is_pretokenized": True, "add_special_tokens": add}
+    got = mine.encode(WORDS, second, **options)
+    assert columns(got) == columns(peer.encode(WORDS, second, **options))
+    batch = [WORDS, WORDS[:2]] if second is None else [(WORDS, second), (second, WORDS)]
+    expected = peer.encode_batch(batch, **options)
+    assert [*map(columns, mine.encode_batch(batch, **options))] == [*map(columns, expected)]
+
+
+def test_an_item_of_a_batch_is_a_text_or_a_pair(both):
+    mine, peer = both
+    (got,) = mine.encode_batch([("alone",)])
+    assert columns(got) == columns(peer.encode("alone"))
+    with pytest.raises(ArgumentError, match="not 3"):
+        mine.encode_batch([("a", "b", "c")])
+
+
 def test_what_cannot_be_done_is_an_argument_error(both):
     mine, _ = both
     with pytest.raises(ArgumentError):

@@ -52,6 +52,47 @@ def plugin(tmp_path, monkeypatch):
     return folder / "a_plugin.py"
 
 
+BYTES = {bytes([i]): i for i in range(256)}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "special", "n_vocab", "said"),
+    [
+        ({**BYTES, b"ab": 255}, {}, None, "distinct"),
+        ({**BYTES, b"ab": -1}, {}, None, "not negative"),
+        ({**BYTES, b"": 256}, {}, None, "no bytes"),
+        (BYTES, {"<end>": 256}, 256, "explicit_n_vocab is 256, but there are 257"),
+        (BYTES, {"<end>": 300}, 257, "largest id is 300"),
+        (BYTES, {"<end>": 3}, None, "3"),
+    ],
+)
+def test_an_encoding_that_cannot_be_is_refused(ranks, special, n_vocab, said):
+    with pytest.raises(ArgumentError, match=said):
+        Encoding(
+            "toy",
+            pat_str="gpt2",
+            mergeable_ranks=ranks,
+            special_tokens=special,
+            explicit_n_vocab=n_vocab,
+        )
+
+
+def test_an_encoding_tells_its_tokens_as_tiktokens_does():
+    ranks = {**BYTES, b"ab": 256}
+    enc = Encoding(
+        "toy", pat_str="gpt2", mergeable_ranks=ranks, special_tokens={"<end>": 258},
+    )  # fmt: skip
+    assert enc._mergeable_ranks == ranks and enc._special_tokens == {"<end>": 258}
+    assert enc.is_special_token(258) and not enc.is_special_token(256)
+    assert enc.decode_single_token_bytes(256) == b"ab"
+    with pytest.raises(KeyError):
+        enc.decode_single_token_bytes(257)
+    assert enc.decode_batch([[256, 99], [258]]) == ["abc", "<end>"]
+    assert enc._encode_only_native_bpe("abc") == enc.encode_ordinary("abc") == [256, 99]
+    with pytest.raises(TypeError, match="collection"):
+        enc.encode("abc", disallowed_special="<end>")
+
+
 def test_a_plugin_of_tiktoken_adds_encodings(plugin):
     plugin.write_text(
         "def toy():\n"
