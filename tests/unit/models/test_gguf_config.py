@@ -9,6 +9,9 @@ from rustllm.errors import ModelError, UnsupportedError
 from rustllm.loaders.gguf import GGUFFile
 from rustllm.loaders.gguf_writer import Typed, write_gguf
 from rustllm.models.gguf_config import describe_gguf
+from rustllm.models.gguf_metadata import config_metadata
+
+from .tiny import tiny_config
 
 KEYS = {
     "context_length": 128,
@@ -117,3 +120,69 @@ def test_a_file_without_an_architecture_is_no_model(tmp_path):
 def test_biases_are_those_whose_tensors_are_there(tmp_path):
     found = described(tmp_path, tensors=["blk.0.attn_qkv.bias", "blk.0.ffn_up.bias"]).config
     assert found.biases == ("attn_q", "attn_k", "attn_v", "ffn_up")
+
+
+def sized(name, **changes):
+    """A configuration, and the shapes that tell what metadata do not."""
+    config = tiny_config(name, **changes)
+    shapes = {"token_embd.weight": (config.n_vocab, config.n_embd)}
+    shapes |= {f"blk.0.{part}.bias": (config.n_embd,) for part in config.biases}
+    if not config.tied:
+        shapes["output.weight"] = shapes["token_embd.weight"]
+    return config, shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("llama", {}),
+        ("llama", {"tied": False, "rope_scale": 0.25, "rope_magnitude": 1.5}),
+        ("llama", {"biases": ("attn_q", "ffn_up"), "attention_scale": 0.5}),
+        ("llama", {"window": 50}),
+        (
+            "gemma2",
+            {"activation": "gelu_tanh", "attention_softcap": 9.0, "final_softcap": 8.0,
+             "windows": (37, 0, 37, 0, 37, 0, 37)},
+        ),
+        (
+            "gemma3",
+            {"activation": "gelu_tanh", "rope_base_local": 500.0,
+             "windows": (0, 37, 37, 0, 0, 0, 37)},
+        ),
+        ("gptneox", {"activation": "gelu", "parallel_residual": False, "window": 0}),
+        (
+            "qwen3moe",
+            {"n_experts": 8, "n_experts_used": 2, "n_ff_expert": 32, "normalise_experts": False,
+             "window": 0},
+        ),
+    ],
+)  # fmt: skip
+def test_metadata_that_are_written_say_the_same_again(tmp_path, name, changes):
+    config, shapes = sized(name, **changes)
+    path = tmp_path / "model.gguf"
+    metadata = config_metadata(config, shapes, "config.json")
+    write_gguf(path, metadata, {n: np.zeros(s, np.float32) for n, s in shapes.items()})
+    with GGUFFile(path, strict=True) as file:
+        read = describe_gguf(file).config
+    for layer in range(config.n_layers):
+        assert read.window_of(layer) == config.window_of(layer)
+    for field in ("n_rot", "n_ff", "tied", "activation", "parallel_residual", "n_experts_used"):
+        assert getattr(read, field) == getattr(config, field)
+    for field in ("rope_scale", "rope_magnitude", "attention_scale", "attention_softcap"):
+        assert getattr(read, field) == pytest.approx(getattr(config, field), rel=1e-6)
+    assert set(read.biases) == set(config.biases)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "key"),
+    [
+        ("llama", {"activation": "gelu"}, "activation"),
+        ("llama", {"final_softcap": 8.0}, "final_softcap"),
+        ("gemma2", {"activation": "gelu"}, "activation"),
+    ],
+)
+def test_what_metadata_have_no_word_for_is_refused(name, changes, key):
+    config, shapes = sized(name, **changes)
+    with pytest.raises(UnsupportedError, match=f"cannot say that {key}") as caught:
+        config_metadata(config, shapes, "config.json")
+    assert caught.value.path == "config.json"
