@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rustllm._core.split import EXPRESSIONS
-from rustllm.errors import FileAccessError, UnsupportedError
+from rustllm.errors import UnsupportedError
+from rustllm.serialize.atomic import write_whole
 from rustllm.tokenizers.byte_alphabet import bytes_to_text
 from rustllm.tokenizers.byte_level_json import byte_level, byte_level_json, splits_of
 
@@ -147,30 +148,20 @@ class TrainedBpe:
 
         Raises
         ------
-        FileAccessError
-            A file cannot be written.
+        FileMissingError, FileAccessError
+            There is no such folder, or a file cannot be written.
         """
         target = Path(path)
         if target.is_dir():
             content = self.to_json()["model"]
             lines = [f"{left} {right}\n" for left, right in content["merges"]]
-            _write(target / "vocab.json", json.dumps(content["vocab"], ensure_ascii=False))
-            _write(target / "merges.txt", "#version: 0.2\n" + "".join(lines))
+            vocab = json.dumps(content["vocab"], ensure_ascii=False)
+            write_whole(target / "vocab.json", vocab.encode())
+            write_whole(target / "merges.txt", ("#version: 0.2\n" + "".join(lines)).encode())
         elif target.suffix == ".tiktoken":
             ranks = sorted(self.mergeable_ranks().items(), key=lambda item: item[1])
-            _write(
-                target,
-                "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks),
-            )
+            lines = [f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks]
+            write_whole(target, "".join(lines).encode())
         else:
-            _write(target, json.dumps(self.to_json(), ensure_ascii=False, indent=2))
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_text(text, encoding="utf-8", newline="\n")
-        scratch.replace(path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise FileAccessError(str(error), path=path, errno=error.errno) from error
+            text = json.dumps(self.to_json(), ensure_ascii=False, indent=2)
+            write_whole(target, text.encode())

@@ -2,9 +2,11 @@
 
 import base64
 import gc
+import io
 import json
 import lzma
 import pickle
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ import rustllm
 from rustllm.errors import (
     ArgumentError,
     DisallowedSpecialTokenError,
+    DownloadError,
     FileFormatError,
     FileMissingError,
+    HashMismatchError,
     TokenizerError,
     UnknownTokenError,
 )
@@ -209,6 +213,59 @@ def test_names_come_from_the_cache_of_tiktoken(monkeypatch, tmp_path):
     encoding = rustllm.get_encoding("p50k_base")
     assert encoding.encode("Hello") == [15496]
     assert rustllm.get_encoding("p50k_base") is encoding
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    """The site of the vocabularies, faked: what it serves, and how often it was asked."""
+    from rustllm.tokenizers import registry
+
+    class Site:
+        answer = (RANKS / "p50k_base.tiktoken").read_bytes()
+        asked = 0
+
+        def open(self, url, timeout):
+            assert url.endswith("/p50k_base.tiktoken") and timeout > 0
+            self.asked += 1
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return io.BytesIO(self.answer)
+
+    site = Site()
+    monkeypatch.setattr(registry, "_made", {})
+    monkeypatch.setattr(registry, "_from_package", lambda ranks, url: None)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "nothing"))
+    monkeypatch.setenv("RUSTLLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("urllib.request.urlopen", site.open)
+    yield site
+
+
+def test_a_vocabulary_is_fetched_once_and_kept(site, tmp_path, monkeypatch):
+    from rustllm.tokenizers import registry
+
+    assert rustllm.get_encoding("p50k_base").encode("Hello") == [15496]
+    monkeypatch.setattr(registry, "_made", {})
+    site.answer = URLError("no network")
+    assert rustllm.get_encoding("p50k_base").encode("Hello") == [15496]
+    assert site.asked == 1
+    kept = tmp_path / "cache/encodings/p50k_base.tiktoken"
+    kept.write_bytes(b"damaged")
+    monkeypatch.setattr(registry, "_made", {})
+    with pytest.raises(DownloadError, match="no network") as caught:
+        rustllm.get_encoding("p50k_base")
+    assert "bpe-openai" in caught.value.hint and "TIKTOKEN_CACHE_DIR" in caught.value.hint
+
+
+def test_what_is_fetched_is_held_against_its_hash(site, tmp_path):
+    site.answer = site.answer[:-1]
+    with pytest.raises(HashMismatchError):
+        rustllm.get_encoding("p50k_base")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_no_more_than_itself(site, tmp_path):
+    (tmp_path / "cache").write_bytes(b"a file where the folder should be")
+    assert rustllm.get_encoding("p50k_base").encode("Hello") == [15496]
 
 
 @pytest.mark.parametrize(
