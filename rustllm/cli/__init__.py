@@ -22,6 +22,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 COMMANDS = {
     "generate": "answer or continue a prompt with a model",
     "chat": "talk to a model, interactively or once",
+    "score": "tell how likely a model finds a text",
     "encode": "text to token ids",
     "decode": "token ids to text",
     "count": "count the tokens of texts and files",

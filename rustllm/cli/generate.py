@@ -13,6 +13,7 @@ examples:
   git log -5 | rustllm generate - --json
   rustllm generate --json --logprobs 3 --temperature 0 -n 5 "The sky is"
   rustllm generate --raw --draft lookup --file code.py
+  rustllm generate --batch prompts.txt > answers.jsonl
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from rustllm.cli.options import (
     read_bytes,
     read_text,
     sampling_options,
+    whole,
 )
 from rustllm.cli.output import Output
 from rustllm.cli.resolve import open_draft, open_model
@@ -43,6 +45,19 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_text_arguments(parser, what="prompt")
+    parser.add_argument(
+        "--batch",
+        metavar="FILE",
+        help="many prompts made together: one a line, or of a .jsonl file strings or objects with "
+        "their own settings; answers are JSON lines, as they end",
+    )
+    parser.add_argument(
+        "--sequences",
+        type=whole(1),
+        default=8,
+        metavar="N",
+        help="with --batch: texts at a time (default: %(default)s)",
+    )
     parser.add_argument("--raw", action="store_true", help="continue the text, never answer it")
     add_model_arguments(parser)
     add_sampling_arguments(parser)
@@ -58,7 +73,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Generate and stream."""
     output = Output.of(args)
-    prompt = read_text(args, what="prompt")
+    prompts = None
+    if args.batch is not None:
+        if args.text is not None or args.file is not None:
+            raise ArgumentError("--batch takes the place of a prompt", hint="leave one of them out")
+        from rustllm.cli.generate_batch import generate_batch, read_prompts
+
+        prompts = read_prompts(args.batch)
+    prompt = read_text(args, what="prompt") if prompts is None else ""
     form = form_of(args)
     started = time.perf_counter()
     model = open_model(args, output)
@@ -76,6 +98,8 @@ def run(args: Namespace) -> int:
     tops: list[Any] = []
     first = None
     raw = args.raw or not getattr(model, "has_chat_template", False)
+    if prompts is not None:
+        return generate_batch(args, output, model, prompts, options, raw=raw)
     if raw:
         pieces = model.generate(prompt, **options)
     else:

@@ -137,6 +137,11 @@ class Batch(Iterator[tuple[int, "Piece"]]):
         """Texts in the queue, without prompts that were not asked for yet."""
         return len(self._waiting)
 
+    @property
+    def n_ready(self) -> int:
+        """Pieces that are made and not taken yet: at 0, texts that have ended are complete."""
+        return len(self._ready)
+
     def texts(self) -> list[str]:
         """Make what is left and return the texts in the order of their indices."""
         found: dict[int, list[str]] = {}
