@@ -88,12 +88,13 @@ cdef extern from *:
     void rl_write(int* place, int value) noexcept nogil
     void rl_lower(Py_ssize_t* place, Py_ssize_t value) noexcept nogil
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef unsigned long pthread_t
-    int pthread_create(
-        pthread_t* thread, const void* attributes, void* (*start)(void*) noexcept nogil, void* arg
+cdef extern from "system_threads.h" nogil:
+    ctypedef struct rl_thread:
+        pass
+    int rl_thread_start(
+        rl_thread* thread, void* (*fn)(void*) noexcept nogil, void* argument, size_t stack_bytes
     ) noexcept
-    int pthread_join(pthread_t thread, void** result) noexcept
+    void rl_thread_join(rl_thread thread) noexcept
 
 cdef enum:
     SHORT_TEXT = 256        # bytes up to which the GIL is kept
@@ -133,7 +134,7 @@ cdef struct Job:
 cdef struct Worker:
     Job* job
     int index
-    pthread_t thread
+    rl_thread thread
 
 
 cdef int processors() except -1:
@@ -257,12 +258,12 @@ cdef int run_job(Encoder encoder, Job* job, int threads, const Workspace* wise) 
             if job.space[i].n_read == 0 and wise.n_read > WORTH_TEACHING:
                 workspace_teach(job.space[i], wise)
         while started < threads:
-            if pthread_create(&workers[started].thread, NULL, work, &workers[started]) != 0:
+            if rl_thread_start(&workers[started].thread, work, &workers[started], 0) != 0:
                 break           # as many as the system grants
             started += 1
         work(&workers[0])
         for i in range(1, started):
-            pthread_join(workers[i].thread, NULL)
+            rl_thread_join(workers[i].thread)
     if job.status == CANCELLED and pending:
         raise pending.pop()
     return job.status

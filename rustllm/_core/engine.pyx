@@ -88,12 +88,8 @@ cdef extern from "attention.h" nogil:
     rl_activate_fn rl_activate_kernel(int) noexcept
     float rl_cap_portable(float, float) noexcept
 
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec*) noexcept
-    int CLOCK_MONOTONIC
+cdef extern from "clock.h" nogil:
+    double rl_milliseconds() noexcept
 
 cdef enum:
     MAX_MATRICES = 4
@@ -225,12 +221,6 @@ cdef struct Call:
     rl_store_fn store
     rl_activate_fn activate
     LinearKernels linear
-
-
-cdef double _now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <double>t.tv_sec * 1e3 + <double>t.tv_nsec * 1e-6
 
 
 cdef inline float* _row(Call* call, int buffer, int token, int thread, int n) noexcept nogil:
@@ -670,7 +660,7 @@ cdef void _check(Call* call, int index) noexcept nogil:
         return
     if not call.check_signals:
         return
-    now = _now()
+    now = rl_milliseconds()
     if now < call.next_check:
         return
     call.next_check = now + SIGNAL_INTERVAL_MS
@@ -1322,7 +1312,7 @@ cdef class Engine:
         if cancel is not None:
             call.cancel = &cancel[0]
         call.check_signals = n > 1
-        call.next_check = _now() + SIGNAL_INTERVAL_MS if n > 1 else 0
+        call.next_check = rl_milliseconds() + SIGNAL_INTERVAL_MS if n > 1 else 0
         call.level = simd_level()
         call.norm = rl_norm_kernel(call.level)
         call.rotate = rl_rope_kernel(call.level)

@@ -11,40 +11,22 @@ import os
 
 from libc.string cimport memset
 
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_t:
+cdef extern from "system_threads.h" nogil:
+    ctypedef struct rl_mutex:
         pass
-    ctypedef struct pthread_attr_t:
+    ctypedef struct rl_condition:
         pass
-    ctypedef struct pthread_mutex_t:
-        pass
-    ctypedef struct pthread_cond_t:
-        pass
-    int pthread_create(pthread_t*, pthread_attr_t*, void* (*)(void*) noexcept nogil, void*) noexcept
-    int pthread_attr_init(pthread_attr_t*) noexcept
-    int pthread_attr_destroy(pthread_attr_t*) noexcept
-    int pthread_attr_setdetachstate(pthread_attr_t*, int) noexcept
-    int pthread_attr_setstacksize(pthread_attr_t*, size_t) noexcept
-    int pthread_mutex_init(pthread_mutex_t*, void*) noexcept
-    int pthread_mutex_lock(pthread_mutex_t*) noexcept
-    int pthread_mutex_unlock(pthread_mutex_t*) noexcept
-    int pthread_cond_init(pthread_cond_t*, void*) noexcept
-    int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*) noexcept
-    int pthread_cond_signal(pthread_cond_t*) noexcept
-    int pthread_atfork(
-        void (*)() noexcept nogil, void (*)() noexcept nogil, void (*)() noexcept nogil
+    int rl_thread_start_apart(
+        void* (*fn)(void*) noexcept nogil, void* argument, size_t stack_bytes
     ) noexcept
-    int PTHREAD_CREATE_DETACHED
-
-cdef extern from "<signal.h>" nogil:
-    ctypedef struct sigset_t:
-        pass
-    int sigfillset(sigset_t*) noexcept
-    int pthread_sigmask(int, const sigset_t*, sigset_t*) noexcept
-    int SIG_SETMASK
-
-cdef extern from "<sched.h>" nogil:
-    int sched_yield() noexcept
+    void rl_mutex_init(rl_mutex*) noexcept
+    void rl_mutex_lock(rl_mutex*) noexcept
+    void rl_mutex_unlock(rl_mutex*) noexcept
+    void rl_condition_init(rl_condition*) noexcept
+    void rl_condition_wait(rl_condition*, rl_mutex*) noexcept
+    void rl_condition_signal(rl_condition*) noexcept
+    void rl_thread_yield() noexcept
+    void rl_after_fork_in_child(void (*fn)() noexcept nogil) noexcept
 
 cdef extern from "atomics.h" nogil:
     int rl_load(const int*) noexcept
@@ -69,8 +51,8 @@ cdef struct Seat:
     int asleep
     int thread
     char _pad[52]
-    pthread_mutex_t mutex
-    pthread_cond_t wake
+    rl_mutex mutex
+    rl_condition wake
 
 cdef struct Pool:
     int busy
@@ -98,7 +80,7 @@ cdef void _forget() noexcept nogil:
 
 
 # In the child before any of its threads can ask for a team, so that two never do this at once.
-pthread_atfork(NULL, NULL, _forget)
+rl_after_fork_in_child(_forget)
 
 
 cdef void* _work(void* argument) noexcept nogil:
@@ -113,14 +95,14 @@ cdef void* _work(void* argument) noexcept nogil:
             elif spins < SPINS_BEFORE_SLEEP:
                 rl_pause()
                 if spins % 64 == 0:
-                    sched_yield()
+                    rl_thread_yield()
             else:
-                pthread_mutex_lock(&seat.mutex)
+                rl_mutex_lock(&seat.mutex)
                 rl_store_seq(&seat.asleep, 1)
                 while rl_load_seq(&seat.generation) == seen:
-                    pthread_cond_wait(&seat.wake, &seat.mutex)
+                    rl_condition_wait(&seat.wake, &seat.mutex)
                 rl_store(&seat.asleep, 0)
-                pthread_mutex_unlock(&seat.mutex)
+                rl_mutex_unlock(&seat.mutex)
                 spins = 0
             continue
         seen = rl_load(&seat.generation)
@@ -132,30 +114,16 @@ cdef void* _work(void* argument) noexcept nogil:
 
 cdef int _start(int n_threads) noexcept nogil:
     """Start workers until `n_threads` can run; how many can."""
-    cdef pthread_t handle
-    cdef pthread_attr_t attributes
-    cdef sigset_t all_signals, before
     cdef Seat* seat
-    if _pool.n_started + 1 >= n_threads:
-        return n_threads
-    if pthread_attr_init(&attributes) != 0:
-        return _pool.n_started + 1
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED)
-    pthread_attr_setstacksize(&attributes, STACK_BYTES)
-    # Signals belong to Python's threads: workers start with all of them blocked.
-    sigfillset(&all_signals)
-    pthread_sigmask(SIG_SETMASK, &all_signals, &before)
     while _pool.n_started + 1 < n_threads:
         seat = &_seats[_pool.n_started + 1]
         memset(seat, 0, sizeof(Seat))
         seat.thread = _pool.n_started + 1
-        pthread_mutex_init(&seat.mutex, NULL)
-        pthread_cond_init(&seat.wake, NULL)
-        if pthread_create(&handle, &attributes, _work, seat) != 0:
+        rl_mutex_init(&seat.mutex)
+        rl_condition_init(&seat.wake)
+        if rl_thread_start_apart(_work, seat, STACK_BYTES) != 0:
             break
         _pool.n_started += 1
-    pthread_sigmask(SIG_SETMASK, &before, NULL)
-    pthread_attr_destroy(&attributes)
     return min(n_threads, _pool.n_started + 1)
 
 
@@ -178,15 +146,15 @@ cdef int run_team(team_fn fn, void* context, int n_threads) noexcept nogil:
         seat = &_seats[i]
         rl_store_seq(&seat.generation, _pool.generation)
         if rl_load_seq(&seat.asleep):
-            pthread_mutex_lock(&seat.mutex)
-            pthread_cond_signal(&seat.wake)
-            pthread_mutex_unlock(&seat.mutex)
+            rl_mutex_lock(&seat.mutex)
+            rl_condition_signal(&seat.wake)
+            rl_mutex_unlock(&seat.mutex)
     fn(context, 0, n_threads)
     while rl_load(&_pool.done) != n_threads - 1:
         spins += 1
         rl_pause()
         if spins > SPINS_BEFORE_YIELD and spins % 16 == 0:
-            sched_yield()
+            rl_thread_yield()
     rl_store(&_pool.busy, 0)
     return n_threads
 
@@ -204,7 +172,7 @@ cdef void team_barrier(int n_threads) noexcept nogil:
         spins += 1
         rl_pause()
         if spins > SPINS_BEFORE_YIELD and spins % 16 == 0:
-            sched_yield()
+            rl_thread_yield()
 
 
 cdef int default_threads() except -1:

@@ -2,6 +2,10 @@
 #ifndef RUSTLLM_TARGET_H
 #define RUSTLLM_TARGET_H
 
+#if defined(_WIN32) && !defined(__clang__)
+#error "On Windows rustllm needs clang: MSVC has no vector types, and GCC does not align them (bug 54412)"
+#endif
+
 #define RL_INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__)
