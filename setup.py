@@ -11,6 +11,8 @@
 ``asan``
     address and undefined-behaviour sanitizers, with bounds checks.
 
+On Windows the compiler is the clang of the package ``ziglang``, which the build installs.
+
 ``RUSTLLM_LTO=1`` adds link-time optimisation, ``RUSTLLM_BUILD_JOBS`` says how many compilers run at
 once. All switches, and what they were measured to do, are in ``docs/building.md``.
 """
@@ -20,8 +22,11 @@ import io
 import multiprocessing
 import os
 import re
+import shlex
 import sys
+import sysconfig
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy
@@ -35,6 +40,11 @@ PROFILES = ("release", "debug", "coverage", "asan")
 profile = os.environ.get("RUSTLLM_BUILD", "release")
 if profile not in PROFILES:
     sys.exit(f"RUSTLLM_BUILD={profile!r} is not a profile; choose one of {', '.join(PROFILES)}")
+
+PLATFORM = sysconfig.get_platform()  # what is compiled for
+WINDOWS = PLATFORM.startswith("win")
+if WINDOWS and profile == "asan":
+    sys.exit("RUSTLLM_BUILD=asan: the compiler for Windows has no sanitizers")
 
 jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 jobs = int(os.environ.get("RUSTLLM_BUILD_JOBS", jobs))
@@ -125,20 +135,57 @@ extensions = [
         depends=headers_of(source),
         define_macros=macros,
         extra_compile_args=compile_args,
-        extra_link_args=[*link_args, "-pthread"],
-        libraries=["m"],
+        extra_link_args=[*link_args, *([] if WINDOWS else ["-pthread"])],
+        libraries=[] if WINDOWS else ["m"],
     )
     for source in sorted(Path("rustllm").rglob("*.pyx"))
 ]
 
 
+def clang_for_windows() -> list[str]:
+    """Return the command of a compiler that can make extensions for Windows, or end the build.
+
+    The kernels are written with vector types and per-function instruction sets, which Microsoft's
+    compiler has not, and GCC did not align wide vectors on Windows' stack (its bug 54412, mended in
+    2026): a crash now and then. ``simd/target.h`` refuses both.
+    """
+    if "CC" in os.environ:
+        return shlex.split(os.environ["CC"], posix=os.name != "nt")
+    targets = {"win-amd64": "x86_64-windows-gnu", "win-arm64": "aarch64-windows-gnu"}
+    if PLATFORM not in targets:
+        sys.exit(f"rustllm is for 64-bit Windows, and this Python is for {PLATFORM}")
+    if find_spec("ziglang") is None:
+        sys.exit(
+            "on Windows rustllm is compiled by clang: run `pip install ziglang`, which brings one, "
+            "or set CC to a clang whose target is x86_64-w64-windows-gnu; neither Microsoft's "
+            "compiler nor GCC will do (docs/building.md)"
+        )
+    return [sys.executable, "-m", "ziglang", "cc", "-target", targets[PLATFORM]]
+
+
 class BuildInParallel(build_ext):
-    """Compile on every core unless told otherwise."""
+    """Compile on every core unless told otherwise, and on Windows with clang."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
         if self.parallel is None:
             self.parallel = jobs
+
+    def build_extensions(self) -> None:
+        if WINDOWS:
+            self.use_clang(clang_for_windows())
+        super().build_extensions()
+
+    def use_clang(self, command: list[str]) -> None:
+        """Put a compiler with the options of GCC in the place of Microsoft's."""
+        from distutils.unixccompiler import UnixCCompiler
+
+        given, self.compiler = self.compiler, UnixCCompiler(force=self.force)
+        self.compiler.set_executables(
+            compiler=command, compiler_so=command, linker_so=[*command, "-shared", "-s"]
+        )
+        for name in ("include_dirs", "macros", "libraries", "library_dirs"):
+            setattr(self.compiler, name, getattr(given, name))
 
 
 class ReproducibleSdist(sdist):
@@ -168,7 +215,8 @@ class ReproducibleSdist(sdist):
 
 
 # The processes that translate must inherit the settings below, and newer Pythons do not fork.
-if "fork" in multiprocessing.get_all_start_methods():
+FORKS = "fork" in multiprocessing.get_all_start_methods()
+if FORKS:
     multiprocessing.set_start_method("fork", force=True)
 
 # Every warning of level 1; those of level 0 come from Cython's own memoryview code.
@@ -180,7 +228,7 @@ modules = [
     for marked in (True, False)
     for module in cythonize(
         [e for e in extensions if (e.name.rpartition(".")[2] in FREE_THREADED.split()) == marked],
-        nthreads=jobs,
+        nthreads=jobs if FORKS else 0,
         compiler_directives={**directives, "freethreading_compatible": marked},
     )
 ]
