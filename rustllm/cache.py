@@ -97,7 +97,7 @@ def file_lock(path: Path, *, timeout: float = 3600.0, poll: float = 0.1) -> Iter
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + timeout
-        while not _try_lock(fd):
+        while not try_lock(fd):
             if time.monotonic() > deadline:
                 raise StateError(
                     f"another process has held {path} for {timeout:.0f} s",
@@ -113,7 +113,8 @@ def file_lock(path: Path, *, timeout: float = 3600.0, poll: float = 0.1) -> Iter
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(fd: int) -> bool:
+    def try_lock(fd: int) -> bool:
+        """Lock a file against other holders until it is closed; tell whether that could be done."""
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -123,7 +124,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(fd: int) -> bool:
+    def try_lock(fd: int) -> bool:
+        """Lock a file against other holders until it is closed; tell whether that could be done."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

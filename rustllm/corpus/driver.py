@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rustllm.cache import access_errors, try_lock
 from rustllm.corpus.joining import Joiner, part_files
 from rustllm.corpus.journal import Journal
 from rustllm.corpus.meter import Meter, Progress
@@ -280,13 +281,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of the folder; the lock of a process that died is none."""
     path = folder / ".lock"
     with path.open("a+b") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: deleting an open file is refused there, which protects units
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StateError("another process works in this folder", path=folder) from error
+        with access_errors(path):
+            ours = try_lock(file.fileno())
+        if not ours:
+            raise StateError("another process works in this folder", path=folder)
         yield  # the file stays: to remove it would let two others each lock one of their own

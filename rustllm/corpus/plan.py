@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -205,7 +204,8 @@ def _files(inputs: Iterable[PathLikeStr]) -> list[Path]:
     for given in inputs:
         path = Path(given)
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+            files = (p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+            found += sorted(files, key=lambda p: p.parts)  # paths ignore case on Windows
         else:
             found.append(path)
     if len(set(found)) < len(found):
@@ -231,7 +231,7 @@ def _look_at(path: Path, kind: str | None) -> tuple[Input, bool]:
     if kind is None:
         kind = found.kind if found.kind in _FOUND else "text"
     sample = hashlib.sha256(head + tail).hexdigest()
-    item = Input(os.fspath(path), kind, status.st_size, status.st_mtime_ns, sample)
+    item = Input(path.as_posix(), kind, status.st_size, status.st_mtime_ns, sample)
     return item, kind not in _BY_LINE or found.compression is not None
 
 

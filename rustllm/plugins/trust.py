@@ -227,7 +227,7 @@ class Lock:
         target = Path(path)
         temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
             temporary.replace(target)
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import get_all_start_methods
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from rustllm.errors import ArgumentError, FileFormatError, StateError
 from rustllm.parallel import ParallelMap
 
 MODES = ["threads", "inline"]
+START_METHODS = [m for m in get_all_start_methods() if m != "fork"]
 
 
 def workers():
@@ -398,7 +400,7 @@ def test_stop_iteration_from_the_function_does_not_pass_for_the_end(mode):
 
 
 def die(x):
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
 
 
 class Unpicklable(Exception):
@@ -414,7 +416,7 @@ def return_unpicklable(x):
     return lambda: x
 
 
-@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("start_method", START_METHODS)
 def test_processes_give_the_same_results_in_order(start_method):
     results = parallel_map(
         os.fspath, map(str, range(40)), workers=2, mode="processes", chunksize=5,

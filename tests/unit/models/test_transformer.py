@@ -252,6 +252,7 @@ def test_cancelling_stops_a_prefill_and_keeps_the_state():
     assert np.array_equal(model.forward([7], state), model.forward([7], fresh))
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that signal")
 def test_a_signal_handler_interrupts_a_prefill():
     model = tiny_model(n_layers=40, n_ctx=100_000)
     state = model.new_state()
