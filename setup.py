@@ -176,6 +176,12 @@ class BuildInParallel(build_ext):
             self.use_clang(clang_for_windows())
         super().build_extensions()
 
+    def build_extension(self, ext: Extension) -> None:
+        super().build_extension(ext)
+        if WINDOWS:  # what other programs would link to an extension with
+            library = ext.name.rpartition(".")[2] + ".lib"
+            Path(self.get_ext_fullpath(ext.name)).with_name(library).unlink(missing_ok=True)
+
     def use_clang(self, command: list[str]) -> None:
         """Put a compiler with the options of GCC in the place of Microsoft's."""
         from distutils.unixccompiler import UnixCCompiler

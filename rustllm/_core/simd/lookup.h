@@ -82,7 +82,13 @@ static inline int rl_hits_plain(
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define RL_T_LOOKUP __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,bmi,bmi2,sse4.2")))
+#if defined(__clang__) /* has them as a set of their own; GCC before version 11 does not know it */
+#define RL_CRC32 "crc32"
+#else
+#define RL_CRC32 "sse4.2"
+#endif
+#define RL_T_LOOKUP \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,bmi,bmi2,sse4.2," RL_CRC32)))
 
 /* A masked load reads no byte behind the pretoken, so the end of the text needs no care. */
 RL_T_LOOKUP static int rl_keys_avx512(
