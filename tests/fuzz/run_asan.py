@@ -51,14 +51,18 @@ def needed_modules(fuzzer: str) -> set[str]:
 
 
 def sanitizer_library() -> str | None:
-    """Path of gcc's libasan, or None."""
+    """What to load first: gcc's libasan, and libstdc++, whose exceptions it watches; or None."""
     compiler = shutil.which("gcc")
     if compiler is None:
         return None
-    found = subprocess.run(
-        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return str(Path(found).resolve()) if Path(found).is_absolute() else None
+    found = []
+    for name in ("libasan.so", "libstdc++.so.6"):
+        told = subprocess.run(
+            [compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        if Path(told).is_absolute():
+            found.append(str(Path(told).resolve()))
+    return " ".join(found) if found and "libasan" in found[0] else None
 
 
 def copy_sources(to: Path, fuzzer: str) -> None:
