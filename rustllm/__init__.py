@@ -89,6 +89,7 @@ _PUBLIC = {
     "SafetensorsFile": "rustllm.loaders.safetensors",
     "detect_format": "rustllm.loaders.detect",
     "map_text": "rustllm.loaders.mapped_text",
+    "open_archive": "rustllm.loaders.archives",
     "open_file": "rustllm.loaders.opening",
     "read_text": "rustllm.loaders.text",
     "stream_text": "rustllm.loaders.text",
@@ -165,6 +166,7 @@ if TYPE_CHECKING:
     from rustllm.iterators import TokenIterator as TokenIterator
     from rustllm.iterators import chunks as chunks
     from rustllm.iterators import windows as windows
+    from rustllm.loaders.archives import open_archive as open_archive
     from rustllm.loaders.detect import detect_format as detect_format
     from rustllm.loaders.gguf import GGUFFile as GGUFFile
     from rustllm.loaders.mapped_text import map_text as map_text

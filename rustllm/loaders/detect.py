@@ -85,6 +85,8 @@ _TEXT_KINDS = ("text", "markdown", "jsonl", "json", "csv", "tsv", "tokenizer-jso
 
 def detect_format(
     path_or_bytes: str | PathLike[str] | bytes | bytearray | memoryview,
+    *,
+    name: str = "",
 ) -> FileFormat:
     """Tell what a file, or the beginning of one, is.
 
@@ -93,6 +95,8 @@ def detect_format(
     path_or_bytes : path or bytes-like
         A file, of which the first 64 KiB are read (decompressed, if it is compressed), or the
         beginning of its content.
+    name : str
+        What bytes are called; it decides between kinds of text, as a path does.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def detect_format(
     """
     if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
         head = bytes(path_or_bytes[:_PEEK])
-        return _detect(head, len(path_or_bytes) <= _PEEK, "")
+        return _detect(head, len(path_or_bytes) <= _PEEK, name)
     from rustllm.loaders.sources import open_bytes
 
     path = os.fspath(path_or_bytes)

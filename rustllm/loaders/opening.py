@@ -74,7 +74,10 @@ def open_file(path: str | PathLike[str], **options: Any) -> Loader:
     if kind == "empty":
         raise FileFormatError("the file is empty", path=name, offset=0)
     if kind in _ARCHIVES:
-        raise UnsupportedError(f"this is a {kind} archive", path=name, hint="unpack it first")
+        hint = "unpack it first"
+        if kind in ("zip", "tar"):
+            hint = "open_archive() reads the files in it"
+        raise UnsupportedError(f"this is a {kind} archive", path=name, hint=hint)
     if kind == "pickle":
         raise UnsupportedError(
             "this is a pickle, which could run any code when it is read",

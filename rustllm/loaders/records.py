@@ -8,7 +8,8 @@ from typing import Any
 
 from rustllm.errors import ArgumentError, FileFormatError, UnsupportedError
 from rustllm.loaders.detect import detect_format
-from rustllm.loaders.text import TextStream, read_text
+from rustllm.loaders.json_items import json_items
+from rustllm.loaders.text import TextStream
 
 __all__ = ["RecordStream", "stream_records"]
 
@@ -86,7 +87,7 @@ class RecordStream(Iterator[dict[str, Any]]):
 
     Notes
     -----
-    Memory is bounded by a record (of ``json``, by the file). Used by one thread at a time.
+    Memory is bounded by a record. Used by one thread at a time.
     """
 
     def __init__(
@@ -114,11 +115,9 @@ class RecordStream(Iterator[dict[str, Any]]):
         if kind == "json":
             if start:
                 raise ArgumentError("a JSON file cannot be resumed: use JSON lines")
-            self._text: str | None = read_text(
-                source, encoding=encoding, fallback=fallback, limit=max_record
-            )
-            self.path = str(source)
             self._lines: TextStream | None = None
+            self._chunks = TextStream(source, encoding=encoding, fallback=fallback)
+            self.path = self._chunks.path
         else:
             self._lines = TextStream(
                 source,
@@ -129,7 +128,6 @@ class RecordStream(Iterator[dict[str, Any]]):
                 max_unit=max_record,
             )
             self.path = self._lines.path
-            self._text = None
         pieces: dict[str, Callable[[], Generator[dict[str, Any]]]] = {
             "json": self._objects,
             "jsonl": self._json_lines,
@@ -154,6 +152,8 @@ class RecordStream(Iterator[dict[str, Any]]):
         self._records.close()
         if self._lines is not None:
             self._lines.close()
+        else:
+            self._chunks.close()
 
     def __enter__(self) -> RecordStream:
         return self
@@ -162,9 +162,7 @@ class RecordStream(Iterator[dict[str, Any]]):
         self.close()
 
     def _objects(self) -> Generator[dict[str, Any]]:
-        text, self._text = self._text or "", None
-        found = self._parse(text, None)
-        for i, record in enumerate(found if isinstance(found, list) else [found]):
+        for i, record in enumerate(json_items(self._chunks, self.path, self._max)):
             if not isinstance(record, dict):
                 raise FileFormatError(f"item {i} is not an object", path=self.path)
             yield record

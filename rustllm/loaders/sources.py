@@ -32,6 +32,8 @@ _PEEK = 16
 # What holds other files: refused, since which of them is meant is not ours to guess.
 ARCHIVES = {"zip": b"PK\x03\x04", "7z": b"7z\xbc\xaf\x27\x1c", "rar": b"Rar!\x1a\x07"}
 
+_WALK = ("unpack it first", "unpack it first, or walk it: open_archive(), --walk-archives")
+
 
 def source_name(source: Any) -> str:
     """What to call a source in messages."""
@@ -172,12 +174,10 @@ def refuse_archive(head: bytes, name: str) -> None:
     for kind, magic in ARCHIVES.items():
         if head.startswith(magic):
             raise FileFormatError(
-                f"this is a {kind} archive, not a text", path=name, hint="unpack it first"
+                f"this is a {kind} archive, not a text", path=name, hint=_WALK[kind == "zip"]
             )
     if head[257:262] == b"ustar":
-        raise FileFormatError(
-            "this is a tar archive, not a text", path=name, hint="unpack it first"
-        )
+        raise FileFormatError("this is a tar archive, not a text", path=name, hint=_WALK[True])
 
 
 def list_files(
