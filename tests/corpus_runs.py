@@ -33,6 +33,11 @@ class Interrupted(Exception):
     pass
 
 
+def one_by_one(runner, units):
+    """A scheduler: every unit has a file of its own, as on many machines."""
+    return map(runner, units)
+
+
 SCRIPT = """
 import sys, time
 from rustllm import corpus

@@ -3,7 +3,9 @@
 examples:
   rustllm corpus tokenize data/*.jsonl -o shards -t cl100k_base
   rustllm corpus tokenize books/ -o shards -t model.gguf --format megatron --workers 8
+  rustllm corpus tokenize dump.tar.gz -o shards -t cl100k_base --walk-archives
   rustllm corpus verify shards
+  rustllm corpus verify shards --repair -t cl100k_base
   rustllm corpus stats shards --plot stats.html
   rustllm corpus inspect shards --document 3 --text -t cl100k_base
   rustllm corpus derive shards -o train --shuffle 1 --split train=0.99 --split validation=0.01
@@ -64,6 +66,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--on-error", choices=["raise", "skip", "quarantine"], default="raise", help="bad documents"
     )
     group.add_argument(
+        "--walk-archives", action="store_true", help="read the files in zip and tar archives"
+    )
+    group.add_argument(
         "--unit-bytes",
         type=whole(1),
         metavar="N",
@@ -72,6 +77,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--workers", type=whole(1), metavar="N", help="(default: all cores)")
     group.add_argument("--mode", choices=["threads", "processes", "inline"], default="threads")
     group.add_argument("--events", action="store_true", help="progress as lines of JSON on stderr")
+    group = parser.add_argument_group("verify")
+    group.add_argument(
+        "--repair", action="store_true", help="do damaged units again; needs --tokenizer"
+    )
     group = parser.add_argument_group("derive")
     group.add_argument("--shuffle", type=int, metavar="SEED", help="documents in another order")
     group.add_argument(
@@ -113,14 +122,22 @@ def _target(args: Namespace) -> str:
 def _verify(args: Namespace, output: Output) -> int:
     from rustllm import corpus
 
+    repaired: dict[str, Any] = {}
+    if args.repair:
+        tokenizer = open_tokenizer(args.tokenizer, output)
+        done = corpus.repair(_folder(args), tokenizer, workers=args.workers)
+        repaired = {"repaired_units": done["units"], "repaired_files": done["files"]}
     facts = corpus.verify(_folder(args))
     if output.json:
-        output.document("corpus.verify", **facts)
-    else:
-        output.line(
-            f"whole: {facts['documents']} documents, {facts['tokens']} tokens, "
-            f"{facts['files']} files, {facts['bytes']} bytes"
-        )
+        output.document("corpus.verify", **facts, **repaired)
+        return 0
+    if repaired:
+        names = ", ".join(repaired["repaired_files"]) or "no file"
+        output.line(f"{names} damaged: {repaired['repaired_units']} units done again")
+    output.line(
+        f"whole: {facts['documents']} documents, {facts['tokens']} tokens, "
+        f"{facts['files']} files, {facts['bytes']} bytes"
+    )
     return 0
 
 
@@ -244,6 +261,7 @@ def _tokenize(args: Namespace, output: Output) -> int:
             end_token=None if args.end_token == "none" else args.end_token,
             unit_bytes=args.unit_bytes,
             on_error=args.on_error,
+            walk_archives=args.walk_archives,
             workers=args.workers,
             mode=args.mode,
             progress=show,

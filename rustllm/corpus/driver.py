@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rustllm.cache import access_errors, try_lock
 from rustllm.corpus.joining import Joiner, part_files
 from rustllm.corpus.journal import Journal
+from rustllm.corpus.lock import locked
 from rustllm.corpus.meter import Meter, Progress
 from rustllm.corpus.plan import Plan, Unit, make_plan
+from rustllm.corpus.repair import UNITS, unit_lines
+from rustllm.corpus.streaming import large_first, stream_units
 from rustllm.corpus.unit_file import read_whole, unit_path
 from rustllm.corpus.units import UnitRunner
-from rustllm.corpus.writer import write_manifest
+from rustllm.corpus.writer import hashed, write_manifest
 from rustllm.errors import RustLLMError, StateError
 from rustllm.log import get_logger
 from rustllm.serialize import atomic_write
@@ -47,6 +48,7 @@ def tokenize(
     dtype: str | None = None,
     unit_bytes: int | None = None,
     on_error: str = "raise",
+    walk_archives: bool = False,
     workers: int | None = None,
     mode: Literal["threads", "processes", "inline"] = "threads",
     progress: Progress | None = None,
@@ -77,6 +79,10 @@ def tokenize(
         default a 32nd of the input, from 1 to 16 MiB.
     on_error : {"raise", "skip", "quarantine"}
         What becomes of a document that cannot be read: "quarantine" lists it in ``failed.jsonl``.
+    walk_archives : bool
+        Take the files in a zip or tar (compressed or not) for inputs; an archive is refused
+        otherwise. Each archive is a unit, its files in the archive's order, each of the kind that
+        it is by its content and name, or of `kind`. Nothing is unpacked to a disk.
     workers : int, optional
     mode : {"threads", "processes", "inline"}
         As for `rustllm.parallel_map`. The output does not depend on either.
@@ -127,14 +133,15 @@ def tokenize(
 
     plan = make_plan(
         inputs, tokenizer, kind=kind, field=field, format=format, end_token=end_token,
-        dtype=dtype, unit_bytes=unit_bytes, on_error=on_error,
+        dtype=dtype, unit_bytes=unit_bytes, on_error=on_error, walk_archives=walk_archives,
     )  # fmt: skip
     folder = Path(output)
     (folder / "units").mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         _settle_plan(folder, plan)
         if not (folder / "corpus.json").exists():
-            _run_units(folder, plan, tokenizer, scheduler or _local(workers, mode), progress)
+            how = scheduler or _local(workers, mode)
+            _run_units(folder, plan, tokenizer, how, progress)
         _clean(folder)
     return Corpus(folder)
 
@@ -152,7 +159,7 @@ def _run_units(
     folder: Path,
     plan: Plan,
     tokenizer: Tokenizer[Any],
-    scheduler: Scheduler,
+    scheduler: Scheduler | _Streaming,
     progress: Progress | None,
 ) -> None:
     """Do what is not done yet, join it as it comes, and write the manifest."""
@@ -173,13 +180,12 @@ def _run_units(
         joiner = Joiner(folder, plan, journal.entries, redo)
         done = joiner.next
         todo = [unit for unit in plan.units[done:] if not _is_done(folder, plan, unit, journal)]
-        # Large units first, so that none of them is the last one that everybody waits for; the
-        # rest as they are joined.
-        most = max((unit.end - unit.start for unit in todo), default=0)
-        todo.sort(key=lambda unit: (2 * (unit.end - unit.start) <= most, unit.index))
         meter = Meter(plan, journal, progress)
         watched = runner if progress is None else replace(runner, tick=meter.tick)
-        results = scheduler(watched, todo)
+        if isinstance(scheduler, _Streaming):
+            results = stream_units(watched, todo, joiner, scheduler.workers, scheduler.mode)
+        else:
+            results = iter(scheduler(watched, large_first(todo)))
         try:
             for entry in results:
                 seconds = entry.pop("seconds", {})
@@ -209,8 +215,20 @@ def _without_seconds(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name != "seconds"}
 
 
-def _local(workers: int | None, mode: Literal["threads", "processes", "inline"]) -> Scheduler:
-    """Units in threads or processes of this machine."""
+@dataclass(frozen=True)
+class _Streaming:
+    """Threads of this process, which need no files between themselves and the corpus."""
+
+    workers: int | None
+    mode: Literal["threads", "inline"]
+
+
+def _local(
+    workers: int | None, mode: Literal["threads", "processes", "inline"]
+) -> Scheduler | _Streaming:
+    """Threads or processes of this machine."""
+    if mode != "processes":
+        return _Streaming(workers, mode)
 
     def schedule(runner: UnitRunner, units: list[Unit]) -> Iterable[dict[str, Any]]:
         from rustllm.parallel import parallel_map
@@ -253,6 +271,9 @@ def _write_manifest(
         source["bytes"] += entry["text_bytes"]
         source["tokens"] += entry["tokens"]
         source["documents"] += entry["documents"]
+    with hashed(folder / UNITS, files) as file:
+        for line in unit_lines(entries):
+            file.write(line)
     manifest = {
         "version": 1,
         "plan": plan.fingerprint,
@@ -274,15 +295,3 @@ def _clean(folder: Path) -> None:
     (folder / "journal.jsonl").unlink(missing_ok=True)
     for path in [*folder.glob(".*.tmp"), *part_files(folder)]:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of the folder; the lock of a process that died is none."""
-    path = folder / ".lock"
-    with path.open("a+b") as file:
-        with access_errors(path):
-            ours = try_lock(file.fileno())
-        if not ours:
-            raise StateError("another process works in this folder", path=folder)
-        yield  # the file stays: to remove it would let two others each lock one of their own

@@ -21,11 +21,20 @@ import numpy as np
 
 from rustllm.errors import ArgumentError, FileFormatError, TruncatedFileError
 
-__all__ = ["FORMATS", "choose_dtype", "npy_header", "write_ids", "write_megatron_index"]
+__all__ = [
+    "FORMATS",
+    "MEGATRON_HEAD",
+    "choose_dtype",
+    "npy_header",
+    "write_ids",
+    "write_megatron_index",
+]
 
 FORMATS = {"bin": "tokens.bin", "npy": "tokens.npy", "megatron": "tokens.bin"}
 _MEGATRON_CODES = {"uint16": 8, "int32": 4}
 _MAGIC = b"MMIDIDX\x00\x00"
+# Bytes before the lengths of an index.
+MEGATRON_HEAD = 34
 _BLOCK = 1 << 20
 
 Array = np.ndarray[Any, Any]

@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from rustllm.corpus.formats import FORMATS, npy_header, write_ids, write_megatron_index
 from rustllm.corpus.plan import Plan
-from rustllm.corpus.unit_file import PARTS, UnitFile, copy_checked, unit_path
+from rustllm.corpus.unit_file import PARTS, UnitFile, UnitWriter, copy_checked, unit_path
 from rustllm.corpus.writer import hashed
 from rustllm.errors import RustLLMError, convert_error
 from rustllm.serialize.atomic import sync_folder
@@ -164,6 +165,48 @@ class Joiner:
             unit_path(self._folder, index).unlink(missing_ok=True)
         self._kept = self.next
 
+    # ---- a unit that is written here at once ----
+
+    @contextmanager
+    def direct(self) -> Iterator[tuple[UnitWriter, Callable[[], Callable[[], None]]]]:
+        """Write the unit whose turn it is without a file of its own.
+
+        Yields
+        ------
+        writer : UnitWriter
+        finish : callable
+            Ends the unit, without which it is taken back, and returns a function that waits until
+            it is on the disk. Then the journal may know it; before, a crash loses it.
+        """
+        digest = self._digest.copy()
+        files = self._files
+        done = False
+        writer = UnitWriter(
+            _Appended(files["ids"], digest),
+            {name: _Appended(files[name]) for name in PARTS[1:]},
+            self._plan.options["dtype"],
+        )
+
+        def sync() -> None:
+            for name in PARTS:
+                if writer.size[name]:
+                    os.fsync(files[name].fileno())
+
+        def finish() -> Callable[[], None]:
+            nonlocal done
+            for name in PARTS:
+                self._ends[name] += writer.size[name]
+            self._digest = digest
+            self.next += 1
+            done = True
+            return sync
+
+        try:
+            yield writer, finish
+        finally:
+            if not done:
+                self._truncate()
+
     # ---- the end ----
 
     def finish(self, n_tokens: int, n_documents: int) -> dict[str, Any]:
@@ -208,6 +251,19 @@ class Joiner:
         """Close the files."""
         for file in self._files.values():
             file.close()
+
+
+class _Appended:
+    """The end of a file, to be written to, and hashed on the way."""
+
+    def __init__(self, file: io.FileIO, digest: Any = None) -> None:
+        self._file = file
+        self._digest = digest
+
+    def write(self, data: Any) -> None:
+        if self._digest is not None:
+            self._digest.update(data)
+        write_all(self._file, memoryview(data))
 
 
 def part_files(folder: Path) -> Iterator[Path]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Journal"]
+from rustllm.errors import convert_error
+
+__all__ = ["Journal", "is_entry"]
 
 
 class Journal:
@@ -32,16 +36,24 @@ class Journal:
                 break
             self.entries[entry["unit"]] = entry
             good += len(line)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
+        self._end = good
         if good < len(data):
             self._file.truncate(good)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Append an entry, and wait until it is on the disk."""
+        """Append an entry, and wait until it is on the disk; FileAccessError where it is full."""
         text = json.dumps(entry, sort_keys=True).encode()
-        self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+            raise convert_error(error, path=self._path) or error from error
+        self._end += len(line)
         self.entries[entry["unit"]] = entry
 
     def close(self) -> None:
@@ -57,10 +69,10 @@ def _read(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(text)
     except ValueError:
         return None
-    return entry if _is_entry(entry) else None
+    return entry if is_entry(entry) else None
 
 
-def _is_entry(entry: Any) -> bool:
+def is_entry(entry: Any) -> bool:
     """Whether this says of a unit all that is asked of it later."""
     if not isinstance(entry, dict):
         return False

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -137,6 +138,7 @@ def make_plan(
     dtype: str | None = None,
     unit_bytes: int | None = None,
     on_error: str = "raise",
+    walk_archives: bool = False,
 ) -> Plan:
     """Plan the tokenizing of `inputs`; arguments as in `rustllm.corpus.tokenize`.
 
@@ -159,7 +161,7 @@ def make_plan(
     if not files:
         raise ArgumentError("there is nothing to tokenize")
     end_id = _end_id(tokenizer, end_token)
-    looked = [_look_at(path, kind) for path in files]
+    looked = [_look_at(path, kind, walk_archives) for path in files]
     seen = [item for item, _ in looked]
     if unit_bytes is None:
         # Enough units for their ends to matter little, few enough for their commits not to.
@@ -182,20 +184,46 @@ def make_plan(
 
 def tokenizer_fingerprint(tokenizer: Tokenizer[Any]) -> str:
     """Return a SHA-256 over the vocabulary, the special tokens, and how a text is encoded."""
-    from rustllm.errors import UnknownTokenError
-
     digest = hashlib.sha256()
-    for id in range(tokenizer.n_vocab):
-        try:
-            data = tokenizer.id_to_bytes(id)
-        except UnknownTokenError:
-            data = b""
-        digest.update(len(data).to_bytes(4, "little") + data)
+    for part in _vocabulary_of(tokenizer):
+        digest.update(part)
     digest.update(json.dumps(sorted(tokenizer.special_tokens.items())).encode())
     # Two tokenizers of one vocabulary may split texts differently.
     probe = "Don't  split 12345 naïve 数字\n\n\tx = y+1; \u00a0\U0001f600 "
     digest.update(json.dumps(tokenizer.encode_ordinary(probe)).encode())
     return digest.hexdigest()
+
+
+def _vocabulary_of(tokenizer: Tokenizer[Any]) -> Iterator[bytes]:
+    """The bytes of every token behind their number; none for an id that is not in use."""
+    from rustllm.errors import UnknownTokenError
+
+    bpe = sys.modules.get("rustllm.tokenizers.bpe")  # it is there, if the tokenizer is of it
+    if bpe is not None and type(tokenizer).id_to_bytes is bpe.BpeTokenizer.id_to_bytes:
+        yield from _table_of(tokenizer)
+        return
+    for id in range(tokenizer.n_vocab):
+        try:
+            data = tokenizer.id_to_bytes(id)
+        except UnknownTokenError:
+            data = b""
+        yield len(data).to_bytes(4, "little") + data
+
+
+def _table_of(tokenizer: Any) -> Iterator[bytes]:
+    """The same out of the tables of byte pairs, all at once."""
+    import numpy as np
+
+    blob, offsets = tokenizer._encoder.tables()
+    n = min(len(offsets) - 1, tokenizer.n_vocab)
+    offsets = np.asarray(offsets[: n + 1], np.int64)
+    numbers = np.zeros(int(offsets[-1]) + 4 * n, bool)
+    numbers[(offsets[:-1] + 4 * np.arange(n))[:, None] + np.arange(4)] = True
+    out = np.empty(len(numbers), np.uint8)
+    out[numbers] = np.diff(offsets).astype("<u4").view(np.uint8)
+    out[~numbers] = np.frombuffer(blob, np.uint8, int(offsets[-1]))
+    yield out.tobytes()
+    yield bytes(4 * (tokenizer.n_vocab - n))
 
 
 def _files(inputs: Iterable[PathLikeStr]) -> list[Path]:
@@ -213,7 +241,7 @@ def _files(inputs: Iterable[PathLikeStr]) -> list[Path]:
     return found
 
 
-def _look_at(path: Path, kind: str | None) -> tuple[Input, bool]:
+def _look_at(path: Path, kind: str | None, walk_archives: bool) -> tuple[Input, bool]:
     """Return the facts about a file, and whether it can only be read whole."""
     from rustllm.loaders.detect import detect_format
 
@@ -228,7 +256,9 @@ def _look_at(path: Path, kind: str | None) -> tuple[Input, bool]:
     except OSError as error:
         raise FileAccessError(error.strerror or str(error), path=path, errno=error.errno) from error
     found = detect_format(path)
-    if kind is None:
+    if walk_archives and found.kind in ("zip", "tar"):
+        kind = "archive" if kind is None else f"archive:{kind}"
+    elif kind is None:
         kind = found.kind if found.kind in _FOUND else "text"
     sample = hashlib.sha256(head + tail).hexdigest()
     item = Input(path.as_posix(), kind, status.st_size, status.st_mtime_ns, sample)

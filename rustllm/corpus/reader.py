@@ -155,6 +155,7 @@ def verify(folder: PathLikeStr) -> dict[str, Any]:
                 path=path,
                 expected=facts["sha256"],
                 actual=digest.hexdigest(),
+                hint="corpus.repair, or `corpus verify --repair`, does the damaged units again",
             )
     for start in range(0, len(corpus.ids), 1 << 22):
         block_max = int(corpus.ids[start : start + (1 << 22)].max())

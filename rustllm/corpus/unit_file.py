@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from rustllm.serialize import atomic_write
 __all__ = [
     "PARTS",
     "UnitFile",
+    "UnitParts",
     "UnitWriter",
     "copy_checked",
     "read_whole",
@@ -50,11 +51,17 @@ def unit_path(folder: Path, index: int) -> Path:
     return folder / "units" / f"{index:08d}.unit"
 
 
-class UnitWriter:
-    """Takes the results of a unit as they come; see `write_unit`."""
+class UnitParts:
+    """What is known of a stretch of documents: takes results as they come, and counts them.
 
-    def __init__(self, ids: IO[bytes], others: dict[str, Any], dtype: str) -> None:
-        self._files: dict[str, Any] = {"ids": ids, **others}
+    Attributes
+    ----------
+    size, crc : dict of int
+        Bytes of each part, and their checksum where a subclass computes one.
+    count : dict of int
+    """
+
+    def __init__(self, dtype: str) -> None:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self.crc = dict.fromkeys(PARTS, 0)
         self.size = dict.fromkeys(PARTS, 0)
@@ -92,16 +99,48 @@ class UnitWriter:
     def rewind(self, mark: tuple[int, int, int]) -> None:
         """Take back ids that were added after `mark`."""
         self.size["ids"], self.crc["ids"], self.count["tokens"] = mark
-        file = self._files["ids"]
-        file.seek(mark[0])
-        file.truncate()
+        self._cut_back("ids", mark[0])
 
     def _put(self, name: str, array: Any) -> None:
         if len(array):
             data = memoryview(array).cast("B")
-            self.crc[name] = zlib.crc32(data, self.crc[name])
             self.size[name] += len(data)
-            self._files[name].write(data)
+            self._write(name, data)
+
+    def _write(self, name: str, data: Any) -> None:
+        raise NotImplementedError
+
+    def _cut_back(self, name: str, size: int) -> None:
+        raise NotImplementedError
+
+
+class UnitWriter(UnitParts):
+    """Takes the results of a unit as they come, into files; see `write_unit`."""
+
+    def __init__(self, ids: Any, others: dict[str, Any], dtype: str) -> None:
+        super().__init__(dtype)
+        self._files: dict[str, Any] = {"ids": ids, **others}
+
+    def absorb(self, parts: UnitParts, blocks: Callable[[str], Iterator[Any]]) -> None:
+        """Add what others have collected; `blocks` gives the bytes of a part."""
+        for name in PARTS:
+            for block in blocks(name):
+                self.size[name] += len(block)
+                self._write(name, block)
+        for name, n in parts.count.items():
+            self.count[name] += n
+
+    def _write(self, name: str, data: Any) -> None:
+        self.crc[name] = zlib.crc32(data, self.crc[name])
+        self._files[name].write(data)
+
+    def _cut_back(self, name: str, size: int) -> None:
+        self._files[name].seek(size)
+        self._files[name].truncate()
+
+    def facts(self, unit: int) -> dict[str, Any]:
+        """Return what the journal says of the unit."""
+        return {"unit": unit, "crc": self.crc, "size": self.size, **self.count}
 
     def finish(self, plan: str, unit: int) -> dict[str, Any]:
         """Write the rest, and return what the journal says of the unit."""
@@ -110,7 +149,7 @@ class UnitWriter:
             self._files[name].seek(0)
             while block := self._files[name].read(_BLOCK):
                 out.write(block)
-        facts = {"unit": unit, "crc": self.crc, "size": self.size, **self.count}
+        facts = self.facts(unit)
         text = json.dumps({**facts, "plan": plan}, sort_keys=True).encode()
         out.write(text + _TAIL.pack(zlib.crc32(text), len(text), _MARK))
         return facts

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +16,23 @@ import numpy as np
 
 from rustllm._core.json_text import scan_texts
 from rustllm._core.utf8 import valid_utf8_length
+from rustllm.corpus.archived import is_archive, members_of
 from rustllm.corpus.blocks import MAX_LINE, line_blocks
 from rustllm.corpus.plan import Input, Unit
-from rustllm.corpus.unit_file import UnitWriter, unit_path, write_unit
+from rustllm.corpus.unit_file import UnitParts, unit_path, write_unit
 from rustllm.errors import (
     FileFormatError,
     MemoryLimitError,
     RustLLMError,
     StateError,
+    UnsupportedError,
     error_context,
 )
 
 if TYPE_CHECKING:
     from rustllm.traits import Tokenizer
 
-__all__ = ["UnitRunner"]
+__all__ = ["UnitRunner", "UnitWork", "cut_near"]
 
 # Texts are encoded together, about so many bytes and texts at once; from a size on piece by piece.
 _BATCH = 1 << 20
@@ -37,6 +40,8 @@ _TEXTS = 1 << 14
 _LONG = 1 << 22
 _PIECE = 1 << 20
 _NEAR = 1 << 14
+# Half of a character beyond U+FFFF, as JSON escapes it.
+_PAIR = re.compile(rb"\\u[dD][89abAB]")
 
 
 @dataclass(frozen=True)
@@ -62,44 +67,54 @@ class UnitRunner:
         item = self.inputs[unit.input]
         path = unit_path(Path(self.folder), unit.index)
         with error_context("tokenizing", path=item.path, start=unit.start, end=unit.end):
-            self._require_unchanged(item)
+            self.require_unchanged(item)
             with write_unit(path, self.options["dtype"]) as out:
-                work = _UnitWork(self, item, unit, out)
-                started = time.perf_counter()
+                work = UnitWork(self, item, unit, out, self.tick)
                 work.do()
-                self._require_unchanged(item)
+                self.require_unchanged(item)
                 facts = out.finish(self.fingerprint, unit.index)
                 written = time.perf_counter()
-            ended = time.perf_counter()
-        seconds = {
-            "read": written - started - work.encoding,
-            "encode": work.encoding,
-            "commit": ended - written,
-        }
+                seconds = work.seconds()
+            seconds["commit"] = time.perf_counter() - written
         return {**facts, "seconds": seconds}
 
-    def _require_unchanged(self, item: Input) -> None:
+    def require_unchanged(self, item: Input) -> None:
+        """Raise StateError unless an input is as it was when the plan was made."""
         status = os.stat(item.path)  # noqa: PTH116  the error context has the path
         if (status.st_size, status.st_mtime_ns) != (item.size, item.mtime_ns):
             raise StateError("the input changed since the plan was made", path=item.path)
 
 
-class _UnitWork:
+class UnitWork:
     """From the documents of one unit to ids; memory is that of a batch, or of a line."""
 
-    def __init__(self, runner: UnitRunner, item: Input, unit: Unit, out: UnitWriter) -> None:
+    def __init__(
+        self,
+        runner: UnitRunner,
+        item: Input,
+        unit: Unit,
+        out: UnitParts,
+        tick: Callable[[int, int], object] | None,
+    ) -> None:
         self._options = runner.options
         self._tokenizer = runner.tokenizer
         self._item = item
         self._unit = unit
         self._out = out
-        self._watcher = runner.tick
+        self._watcher = tick
         self._done = 0
+        self._name = item.path  # of what is being read
         self._how: dict[str, Any] = {
             "end_id": runner.options["end_id"],
             "dtype": runner.options["dtype"],
         }
-        self.encoding = 0.0
+        self._encoding = 0.0
+        self._started = time.perf_counter()
+
+    def seconds(self) -> dict[str, float]:
+        """What reading and encoding have taken."""
+        total = time.perf_counter() - self._started
+        return {"read": total - self._encoding, "encode": self._encoding}
 
     def do(self) -> None:
         """Read and encode every document of the unit."""
@@ -107,8 +122,11 @@ class _UnitWork:
             self._do_text()
         elif self._item.kind in ("lines", "jsonl"):
             self._do_lines()
+        elif is_archive(self._item.kind):
+            self._do_archive()
         else:
-            self._do_records()
+            with closing(_rows(self._item, self._options["field"])) as rows:
+                self._encode_records(rows)
 
     # ---- lines ----
 
@@ -226,20 +244,64 @@ class _UnitWork:
         self._out.add_lengths([length], n_bytes)
         return True
 
+    def do_stretch(self, is_last: bool) -> bool:
+        """Encode the bytes of a text that are the unit; False, and nothing done, if it is odd.
+
+        The length of the document is left to who knows the other stretches.
+        """
+        buffer = bytearray(self._unit.end - self._unit.start)
+        view = memoryview(buffer)
+        got = 0
+        with Path(self._item.path).open("rb", buffering=0) as file:
+            file.seek(self._unit.start)
+            while got < len(buffer):
+                n = file.readinto(view[got:])
+                if not n:
+                    what = "the input became shorter since the plan was made"
+                    raise StateError(what, path=self._item.path, offset=self._unit.start + got)
+                got += n
+        if valid_utf8_length(view) < len(buffer):
+            return False
+        start = 3 if self._unit.start == 0 and buffer.startswith(b"\xef\xbb\xbf") else 0
+        with self._clock():
+            span = np.array([[start, len(buffer)]], np.int64)
+            how = self._how if is_last else {**self._how, "end_id": None}
+            ids, _ = self._tokenizer.encode_spans(buffer, span, **how)
+        self._out.add_ids(ids)
+        self._out.count["text_bytes"] += len(buffer) - start
+        return True
+
     # ---- records and long texts ----
 
-    def _do_records(self) -> None:
-        """The texts of a table's rows; what fails is told by the number of the row."""
+    def _do_archive(self) -> None:
+        """The members of an archive, in their order; one that cannot be read fails alone."""
+        try:
+            for member in members_of(self._item, self._options["field"]):
+                self._name = f"{self._item.path}/{member.name}"
+                try:
+                    with member.open() as content:
+                        if content.records is None:
+                            self._encode_long(content.pieces(_PIECE))
+                        else:
+                            self._encode_records(content.records)
+                except (FileFormatError, UnsupportedError) as error:
+                    self._fail(error, member.index)
+        except FileFormatError as error:  # nothing can be read behind it
+            self._name = self._item.path
+            self._fail(error, 0)
+
+    def _encode_records(self, rows: Iterator[Any]) -> None:
+        """The texts of records; what fails is told by the number of the row."""
         name = self._options["field"]
         batch: list[str] = []
         size = 0
         row = -1
         try:
-            for row, record in enumerate(_rows(self._item, name)):
+            for row, record in enumerate(rows):
                 value = record.get(name) if isinstance(record, dict) else None
                 if not isinstance(value, str):
                     what = f"the record has no text under {name!r}"
-                    self._fail(FileFormatError(what, path=self._item.path, key=name, row=row), row)
+                    self._fail(FileFormatError(what, path=self._name, key=name, row=row), row)
                     continue
                 batch.append(value)
                 size += len(value)
@@ -314,7 +376,7 @@ class _UnitWork:
         if self._options["on_error"] == "raise":
             raise error
         facts = {
-            "path": self._item.path,
+            "path": self._name,
             "offset": offset,
             "code": error.code,
             "message": error.message,
@@ -330,7 +392,26 @@ class _UnitWork:
     def _clock(self) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self.encoding += time.perf_counter() - started
+        self._encoding += time.perf_counter() - started
+
+
+def cut_near(tokenizer: Tokenizer[Any]) -> Callable[[Any, int], int]:
+    """Return a function of a file and an offset: the last place before it to cut the text; or 0."""
+    from rustllm.tokenizers.stream_encoder import StreamEncoder
+
+    encoder = StreamEncoder(tokenizer, disallowed_special=())
+
+    def cut(file: Any, at: int) -> int:
+        near = max(at - _NEAR, 0)
+        file.seek(near)
+        data: bytes = file.read(at - near)
+        end = len(data) - 1
+        while end > 0 and data[end] & 0xC0 == 0x80:
+            end -= 1  # the last character may go on behind it
+        found = encoder.last_cut(data[: max(end, 0)])
+        return near + found if found else 0
+
+    return cut
 
 
 def _utf8_length(text: str) -> int:
@@ -351,8 +432,13 @@ def _document_of(line: bytes, item: Input, name: str, offset: int) -> str:
     """The text of a line, as Python reads it."""
     where: dict[str, Any] = {"path": item.path, "offset": offset}
     line = line.removesuffix(b"\n").removesuffix(b"\r")
+    if len(line) * _width_of(line) > MAX_LINE:
+        raise MemoryLimitError(
+            f"a line of {len(line)} bytes that only Python can read takes too much memory", **where
+        )
     try:
         text = line.decode("utf-8")
+        del line
         if item.kind == "lines":
             return text
         document = json.loads(text)
@@ -366,11 +452,22 @@ def _document_of(line: bytes, item: Input, name: str, offset: int) -> str:
     return value
 
 
-def _rows(item: Input, name: str) -> Iterator[Any]:
+def _width_of(line: bytes) -> int:
+    """Bytes that Python takes for a character of a long line, at most."""
+    if len(line) <= _LONG:
+        return 1
+    if int(np.frombuffer(line, np.uint8).max()) >= 0xF0 or _PAIR.search(line):
+        return 4
+    return 1 if line.isascii() and b"\\u" not in line else 2
+
+
+def _rows(item: Input, name: str) -> Generator[Any]:
     from rustllm.loaders.detect import FileFormat
     from rustllm.loaders.opening import TableFile
     from rustllm.loaders.records import stream_records
 
     if item.kind in ("parquet", "arrow"):
-        return TableFile(item.path, FileFormat(item.kind)).records(columns=[name])
-    return stream_records(item.path, item.kind)
+        yield from TableFile(item.path, FileFormat(item.kind)).records(columns=[name])
+        return
+    with stream_records(item.path, item.kind) as records:
+        yield from records

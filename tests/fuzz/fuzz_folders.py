@@ -12,7 +12,9 @@ import json
 import random
 import resource
 import sys
+import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,6 +136,35 @@ def tables() -> Files:
     return {"a.parquet": parquet.getvalue(), "b.arrow": arrow.getvalue()}
 
 
+def archives() -> Files:
+    texts = {"a.jsonl": b'{"text": "one"}\n', "b/c.txt": b"two " * 99, "d.csv": b"id,text\n1,x\n"}
+    out = {}
+    for name, how in (("a.zip", zipfile.ZIP_DEFLATED), ("b.zip", zipfile.ZIP_STORED)):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", how) as packed:
+            for path, data in texts.items():
+                packed.writestr(path, data)
+        out[name] = file.getvalue()
+    for name, mode in (("c.tar", "w"), ("d.tar.gz", "w:gz"), ("e.tar.xz", "w:xz")):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode=mode) as tar:  # type: ignore[call-overload]
+            for path, data in {**texts, "n" * 200: b"long"}.items():
+                entry = tarfile.TarInfo(path)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        out[name] = file.getvalue()
+    return out
+
+
+def use_archives(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        corpus.tokenize([folder], out, _BYTES, walk_archives=True, on_error="skip", mode="inline")
+    for path in sorted(folder.iterdir()):
+        with rustllm.open_archive(path) as archive:
+            for member in archive:
+                member.open().readall()
+
+
 TARGETS: dict[str, tuple[Callable[[Path], None], list[Callable[[], Files]]]] = {
     "corpus": (
         use_corpus,
@@ -142,6 +173,7 @@ TARGETS: dict[str, tuple[Callable[[Path], None], list[Callable[[], Files]]]] = {
     "unfinished": (use_unfinished, [unfinished]),
     "npy": (use_files, [arrays]),
     "tables": (use_files, [tables]),
+    "archives": (use_archives, [archives]),
 }
 
 

@@ -1,5 +1,6 @@
 """A corpus is the same bytes however it came about, and readable by those it is written for."""
 
+import errno
 import gzip
 import json
 import os
@@ -12,7 +13,17 @@ import sys
 
 import numpy as np
 import pytest
-from corpus_runs import DOCUMENTS, END, SCRIPT, TOKENIZER, Interrupted, digest, flat, write_jsonl
+from corpus_runs import (
+    DOCUMENTS,
+    END,
+    SCRIPT,
+    TOKENIZER,
+    Interrupted,
+    digest,
+    flat,
+    one_by_one,
+    write_jsonl,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import ROOT
@@ -22,6 +33,7 @@ from rustllm.corpus.journal import Journal
 from rustllm.corpus.plan import Plan
 from rustllm.errors import (
     ArgumentError,
+    FileAccessError,
     FileFormatError,
     FileMissingError,
     HashMismatchError,
@@ -63,7 +75,13 @@ def test_the_output_depends_neither_on_workers_nor_on_their_kind(tmp_path):
         corpus.tokenize([source], out, TOKENIZER, unit_bytes=700, **options)
         digests.append(digest(out))
     assert digests[0] == digests[1] == digests[2]
-    assert set(digests[0]) == {"plan.json", "corpus.json", "tokens.bin", "lengths.npy"}
+    assert set(digests[0]) == {
+        "plan.json",
+        "corpus.json",
+        "tokens.bin",
+        "lengths.npy",
+        "units.jsonl",
+    }
 
 
 def test_kinds_of_input_are_told_by_content_and_mixed(tmp_path):
@@ -199,7 +217,7 @@ def test_runs_killed_at_random_moments_lose_and_double_nothing(tmp_path):
     assert digest(tmp_path / "out") == digest(tmp_path / "clean")
 
 
-def unfinished(tmp_path, n=4):
+def unfinished(tmp_path, n=4, **how):
     """Return a folder with `n` units done and the options to go on with."""
     source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
     options = {"unit_bytes": 900, "mode": "inline"}
@@ -209,7 +227,7 @@ def unfinished(tmp_path, n=4):
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        corpus.tokenize([source], tmp_path / "out", TOKENIZER, progress=stop, **options)
+        corpus.tokenize([source], tmp_path / "out", TOKENIZER, progress=stop, **options, **how)
     corpus.tokenize([source], tmp_path / "clean", TOKENIZER, **options)
     return source, options
 
@@ -231,7 +249,7 @@ def test_a_journal_cut_at_any_byte_of_its_last_record_is_mended(tmp_path):
 
 
 def test_torn_units_and_leftovers_are_done_again(tmp_path):
-    source, options = unfinished(tmp_path)
+    source, options = unfinished(tmp_path, scheduler=one_by_one)
     (tmp_path / "out/journal.jsonl").unlink()
     units = sorted((tmp_path / "out/units").iterdir())
     units[0].write_bytes(units[0].read_bytes()[:-5])
@@ -306,6 +324,44 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_later(tmp_path):
     assert not list(tmp_path.glob("out/**/.*.tmp"))
     corpus.tokenize([source], tmp_path / "out", TOKENIZER, unit_bytes=300)
     assert digest(tmp_path / "out") == digest(tmp_path / "clean")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(command, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("mode", ["threads", "inline", "processes"])
+def test_a_file_system_of_two_megabytes_fills_and_nothing_is_lost(tmp_path, small_disk, mode):
+    source = write_jsonl(tmp_path / "in.jsonl", ["word " * 2000] * 150)  # 3 MB of ids
+    options = {"unit_bytes": 50_000, "workers": 2}
+    corpus.tokenize([source], tmp_path / "clean", TOKENIZER, **options)
+    out = small_disk / "out"
+    for _ in range(2):  # the second goes on from what fits, and finds the disk full again
+        with pytest.raises(FileAccessError) as caught:
+            corpus.tokenize([source], out, TOKENIZER, mode=mode, **options)
+        assert caught.value.errno == errno.ENOSPC
+    assert not list(small_disk.glob("out/**/.*.tmp"))
+    journal = Journal(out / "journal.jsonl")
+    journal.close()
+    kept = sum(entry["size"]["ids"] for entry in journal.entries.values())
+    assert kept > 300_000
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    events = []
+    corpus.tokenize([source], out, TOKENIZER, mode=mode, progress=events.append, **options)
+    assert events[0]["units"] > len(journal.entries) // 2
+    assert digest(out) == digest(tmp_path / "clean")
+    shutil.rmtree(out)
 
 
 @pytest.mark.parametrize("format", ["bin", "npy", "megatron"])

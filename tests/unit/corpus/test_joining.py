@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from corpus_runs import DOCUMENTS, SCRIPT, TOKENIZER, Interrupted, digest, write_jsonl
+from corpus_runs import DOCUMENTS, SCRIPT, TOKENIZER, Interrupted, digest, one_by_one, write_jsonl
 from paths import ROOT
 
 from rustllm import corpus
@@ -116,7 +116,7 @@ def test_a_disk_that_damages_every_unit_is_an_error(tmp_path, monkeypatch):
     source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
     monkeypatch.setattr("rustllm.corpus.unit_file.zlib.crc32", lambda data, crc=0: id(data) % 97)
     with pytest.raises(HashMismatchError):
-        corpus.tokenize([source], tmp_path / "out", TOKENIZER, unit_bytes=700, mode="inline")
+        corpus.tokenize([source], tmp_path / "out", TOKENIZER, unit_bytes=700, scheduler=one_by_one)
 
 
 @pytest.mark.usefixtures("often")

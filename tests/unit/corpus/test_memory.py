@@ -72,6 +72,93 @@ def test_peak_memory_does_not_grow_with_the_unit(tmp_path, shape):
     assert int(told.stdout) < MEGABYTES + (size >> 20 if shape == "one line" else 0)
 
 
+LIMIT = 500
+# Each writes a file, and says how its documents are read and what has to come of it.
+EXTREMES = {
+    "a line of 64 MiB that only Python reads": """
+with open(path, "w") as file:
+    file.write('{"a": NaN, "text": "' + "word " * (12 << 20) + '"}')
+kind, outcome = "jsonl", "1 documents"
+""",
+    "a line of characters that take four bytes each in Python": """
+with open(path, "w") as file:
+    pair = chr(92) + "ud83d" + chr(92) + "ude00"
+    file.write('{"a": NaN, "text": "' + pair + "x" * (63 << 20) + '"}')
+kind, outcome = "jsonl", "MemoryLimitError"
+""",
+    "an array of 200 MB": """
+with open(path, "w") as file:
+    file.write("[")
+    for i in range(20_000):
+        file.write('{"text": "' + "word " * 2_000 + '"},')
+    file.write('{"text": "end"}]')
+kind, outcome = None, "20001 documents"
+""",
+    "a text of 300 MB in one line": """
+with open(path, "w") as file:
+    for i in range(300):
+        file.write("some words of a text that never ends " * 27_000)
+kind, outcome = "text", "1 documents"
+""",
+    "a text of 300 MB without a place to cut it": """
+with open(path, "w") as file:
+    for i in range(300):
+        file.write("x" * 1_000_000)
+kind, outcome = "text", "MemoryLimitError"
+""",
+    "a bomb of lines": """
+import gzip
+with gzip.open(path, "wb", 9) as file:
+    for i in range(2_000):
+        file.write(bytes(1_000_000))
+kind, outcome = "lines", "Error"
+""",
+    "a text of 400 MB in half a megabyte": """
+import gzip
+with gzip.open(path, "wb", 9) as file:
+    for i in range(2_000):
+        file.write(b"word " * 40_000)
+kind, outcome = "text", "1 documents"
+""",
+}
+EXTREME = """
+import pickle, resource, sys
+from rustllm import corpus
+from rustllm.errors import RustLLMError
+tokenizer = pickle.loads(bytes.fromhex(sys.argv[1]))
+kind = None if sys.argv[4] == "None" else sys.argv[4]
+try:
+    made = corpus.tokenize([sys.argv[2]], sys.argv[3], tokenizer, workers=2, kind=kind)
+    print(len(made), "documents")
+except RustLLMError as error:
+    print(type(error).__name__)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="getrusage counts in kilobytes")
+@pytest.mark.parametrize("shape", EXTREMES)
+def test_peak_memory_is_bounded_whatever_the_input(tmp_path, shape):
+    import pickle
+
+    told: dict = {"path": str(tmp_path / "in")}
+    exec(EXTREMES[shape], told)
+    tokenizer = BpeTrainer(400).train([WORDS * 9]).tokenizer
+    done = subprocess.run(
+        [
+            sys.executable, "-c", EXTREME, pickle.dumps(tokenizer).hex(), str(tmp_path / "in"),
+            str(tmp_path / "out"), str(told["kind"]),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    (tmp_path / "in").unlink()
+    assert done.returncode == 0, done.stderr
+    outcome, peak = done.stdout.splitlines()
+    assert outcome.endswith(told["outcome"])
+    assert int(peak) < LIMIT
+
+
 def make_tokenizers():
     bpe = BpeTrainer(300, special_tokens=["<end>"]).train([WORDS * 9]).tokenizer
     return {"bpe": bpe, "bytes": ByteTokenizer(["<end>"])}
