@@ -1,11 +1,16 @@
 # Byte-pair merging of counted pretokens: the loop behind BpeTrainer.
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef enum:
+    COUNT_BUCKETS = 488
 
 
 # One candidate in the queue: a pair, the count it was queued with, and where it occurs. `at` is the
-# first posting; a single posting is kept in `at` itself. `round` makes the order total.
+# first posting; a single posting is kept in `at` itself. `round` makes the order total. The highest
+# bit of `at` says that the postings are thinned.
 cdef struct Candidate:
     int64_t count
     uint64_t pair
@@ -21,9 +26,29 @@ cdef struct Neighbour:
     uint32_t cursor
 
 
+# A candidate whose places are found again: which of the heap, how many it can have at most, and
+# where the places lie that stand for the words it knows.
+cdef struct Restored:
+    uint64_t index
+    uint64_t known
+    uint32_t n_known
+    uint32_t bound
+
+
 cdef struct PairCount:
     uint64_t pair
     int64_t count
+
+
+# The symbols of all words; one of the two is NULL.
+cdef struct Cells:
+    uint16_t* narrow
+    uint32_t* wide
+
+
+# How many postings there are of pairs with about the same count.
+cdef struct CountHistogram:
+    uint64_t[COUNT_BUCKETS] n
 
 
 # Where a token's spelling lies, its bytes, and the cells it takes in the words.
@@ -36,7 +61,7 @@ cdef struct Token:
 @cython.final
 cdef class MergeLoop:
     # words, end to end, one symbol a byte, a separator between words
-    cdef uint32_t* symbols
+    cdef Cells symbols
     cdef uint64_t n_symbols
     cdef uint64_t* word_bits
     cdef uint32_t* word_ranks
@@ -65,6 +90,7 @@ cdef class MergeLoop:
     cdef uint64_t n_heap, heap_capacity
     cdef uint32_t* postings
     cdef uint64_t n_postings, postings_capacity, live_postings
+    cdef uint64_t most_postings, n_restored
     # one round
     cdef Neighbour* left
     cdef Neighbour* right
@@ -87,8 +113,9 @@ cdef class MergeLoop:
     cdef int _reserve_tokens(self, uint64_t n) noexcept nogil
     cdef uint64_t _find_string(self, const uint8_t* data, uint64_t n) noexcept nogil
     cdef int _set_string(self, uint32_t token_id, const uint8_t* data, uint64_t n) noexcept nogil
+    cdef int _widen(self) noexcept nogil
     cdef int _rank_words(self) noexcept nogil
-    cdef int64_t _count_at(self, uint64_t at) noexcept nogil
+    cdef uint64_t _word_at(self, uint64_t at) noexcept nogil
     cdef int _add_to_pair(self, uint64_t pair, int64_t by, int64_t* total) noexcept nogil
     cdef void _take_from_pair(self, uint64_t pair, int64_t by) noexcept nogil
     cdef int64_t _pair_count(self, uint64_t pair) noexcept nogil
@@ -96,6 +123,10 @@ cdef class MergeLoop:
     cdef bint _is_repeated(self, uint64_t pair) noexcept nogil
     cdef int _queue_initial_pairs(self) noexcept nogil
     cdef int _compact_postings(self) noexcept nogil
+    cdef void _thin_postings(self, uint64_t wanted) noexcept nogil
+    cdef void _thin(self, Candidate* c) noexcept nogil
+    cdef int _restore_postings(self) noexcept nogil
+    cdef int _find_places(self, const Restored* chosen, uint64_t n_chosen) noexcept nogil
     cdef int _replace_at(self, uint64_t at, uint32_t a, uint32_t b, uint32_t merged) noexcept nogil
     cdef bint _note(self, Neighbour* neighbour, int64_t count) noexcept nogil
     cdef int _reserve_records(self, uint64_t more) noexcept nogil

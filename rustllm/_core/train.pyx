@@ -11,6 +11,9 @@ Every pair has an exact count in a hash table and a candidate in a heap. Counts 
 heap being told: a candidate whose count is out of date is corrected and queued again when it
 comes up. Ties go to the smaller pair of ids.
 
+Ids take 16 bits until they need more, and places of pairs that do not come up soon are forgotten
+where there are many (one line of 20 MB has as many as bytes); see `_thin_postings`.
+
 The semantics that `tokenizers` has by accident are kept, because ids depend on them: a merge that
 spells an existing token takes that token's id; its pairs are then queued a second time with only
 the new places, and each such candidate rewrites every occurrence in the words it knows.
@@ -21,9 +24,9 @@ perspective on byte-pair encoding".
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from rustllm._core.status cimport BAD_ARGUMENT, LIMIT_REACHED, NO_MEMORY, OK, check
 
@@ -50,6 +53,8 @@ cdef enum:
     SQUARE_IDS = 1024          # a square of their pairs takes 16 MB
     MERGES_PER_CHECK = 1024
     PLACES_PER_CHECK = 1 << 20
+    FEWEST_POSTINGS = 1 << 22  # 16 MB
+    FEWEST_TO_THIN = 16
 
 cdef struct InitialPairs:
     uint32_t* rank_of          # place of each id that occurs among those that do
@@ -64,14 +69,32 @@ cdef struct InitialPairs:
     PairCount* places
     uint64_t pairs_mask
 
+# What a cell holds that is no token: in 32 bits, and in the 16 bits that do while ids are few.
 cdef uint32_t SEPARATOR = UINT32_MAX
 cdef uint32_t DEAD = UINT32_MAX - 1
 cdef uint32_t MAX_ID = UINT32_MAX - 2
+cdef uint32_t MAX_NARROW_ID = 0xFFFF - 2
 cdef uint64_t NO_PAIR = <uint64_t>-1
+cdef uint64_t THINNED = <uint64_t>1 << 63
 
 
 cdef inline uint64_t pair_of(uint32_t first, uint32_t second) noexcept nogil:
     return (<uint64_t>first << 32) | second
+
+
+cdef inline uint32_t symbol_at(const Cells* cells, uint64_t at) noexcept nogil:
+    cdef uint32_t symbol
+    if cells.narrow == NULL:
+        return cells.wide[at]
+    symbol = cells.narrow[at]
+    return symbol if symbol <= MAX_NARROW_ID else symbol | <uint32_t>0xFFFF0000
+
+
+cdef inline void set_symbol(Cells* cells, uint64_t at, uint32_t symbol) noexcept nogil:
+    if cells.narrow == NULL:
+        cells.wide[at] = symbol
+    else:
+        cells.narrow[at] = <uint16_t>symbol
 
 
 cdef inline uint64_t mix(uint64_t x) noexcept nogil:
@@ -212,10 +235,62 @@ cdef void heapify(Candidate* heap, uint64_t n) noexcept nogil:
         sift_down(heap, n, i, heap[i])
 
 
+# ---- how many places candidates take, by their counts -------------------------------------------
+
+cdef inline uint32_t n_posted(const Candidate* c) noexcept nogil:
+    """How many postings a candidate takes; a single place is kept in the candidate itself."""
+    return c.n_postings if c.n_postings > 1 or c.at & THINNED else 0
+
+
+cdef inline uint32_t count_bucket(int64_t count) noexcept nogil:
+    """Eight buckets for every power of two."""
+    cdef int highest
+    if count < 8:
+        return <uint32_t>max(count, 0)
+    highest = rl_highest_bit(<uint64_t>count)
+    return <uint32_t>(8 * (highest - 2) + ((count >> (highest - 3)) & 7))
+
+
+cdef inline int64_t bucket_start(uint32_t bucket) noexcept nogil:
+    """Smallest count in a bucket."""
+    if bucket < 8:
+        return bucket
+    if bucket >= COUNT_BUCKETS:
+        return INT64_MAX
+    return <int64_t>(8 + (bucket & 7)) << ((bucket >> 3) - 1)
+
+
+cdef inline void note_size(CountHistogram* sizes, int64_t count, uint64_t n) noexcept nogil:
+    sizes.n[count_bucket(count)] += n
+
+
+cdef int64_t threshold_from_above(const CountHistogram* sizes, uint64_t room) noexcept nogil:
+    """Smallest count of which, with all larger ones, the sizes fit `room`."""
+    cdef uint32_t bucket = COUNT_BUCKETS
+    cdef uint64_t total = 0
+    while bucket > 0:
+        bucket -= 1
+        total += sizes.n[bucket]
+        if total > room:
+            return bucket_start(bucket + 1)
+    return 0
+
+
+cdef int64_t threshold_from_below(const CountHistogram* sizes, uint64_t wanted) noexcept nogil:
+    """Smallest count below which the sizes come to `wanted`."""
+    cdef uint32_t bucket
+    cdef uint64_t total = 0
+    for bucket in range(COUNT_BUCKETS):
+        total += sizes.n[bucket]
+        if total >= wanted:
+            return bucket_start(bucket + 1)
+    return INT64_MAX
+
+
 # ---- pairs of the words as they are given: a square table, or a hash table for large alphabets --
 
 cdef int number_ids(
-    InitialPairs* found, const uint32_t* symbols, uint64_t n_symbols, uint32_t n_tokens
+    InitialPairs* found, const Cells* symbols, uint64_t n_symbols, uint32_t n_tokens
 ) noexcept nogil:
     """Number the ids that occur densely and make the table."""
     cdef uint64_t at
@@ -226,7 +301,7 @@ cdef int number_ids(
         return NO_MEMORY
     memset(found.rank_of, 0xFF, n_tokens * sizeof(uint32_t))
     for at in range(n_symbols):
-        a = symbols[at]
+        a = symbol_at(symbols, at)
         if a != SEPARATOR and found.rank_of[a] == UINT32_MAX:
             found.rank_of[a] = found.n_ids
             found.id_of[found.n_ids] = a
@@ -338,7 +413,8 @@ cdef class MergeLoop:
                 self.tokens[token_id].width = <uint32_t>len(text)
 
     def __dealloc__(self):
-        free(self.symbols)
+        free(self.symbols.narrow)
+        free(self.symbols.wide)
         free(self.word_bits)
         free(self.word_ranks)
         free(self.word_counts)
@@ -360,10 +436,13 @@ cdef class MergeLoop:
     # ---- token strings --------------------------------------------------------------------------
 
     cdef int _reserve_tokens(self, uint64_t n) noexcept nogil:
-        """Make every table that is indexed by token id hold `n` ids."""
+        """Make every table that is indexed by token id, and every cell, hold `n` ids."""
         cdef uint64_t old = self.tokens_capacity
         cdef uint64_t wanted = old
         cdef void* moved
+        if n > <uint64_t>MAX_NARROW_ID + 1 and self.symbols.narrow != NULL:
+            if self._widen() < 0:
+                return NO_MEMORY
         if n <= old:
             return OK
         wanted = old + (old >> 1)
@@ -455,15 +534,24 @@ cdef class MergeLoop:
         cdef uint64_t n_cells = n_bytes + n_words + 1
         if n_bytes > MAX_ID or n_words > MAX_ID or n_cells > MAX_ID:
             check(LIMIT_REACHED, "more than 2**32 symbols in distinct pretokens")
-        free(self.symbols)
+        free(self.symbols.narrow)
+        free(self.symbols.wide)
         free(self.word_bits)
         free(self.word_counts)
-        self.symbols = <uint32_t*>malloc(n_cells * sizeof(uint32_t))
+        self.symbols.narrow = NULL
+        self.symbols.wide = NULL
+        if self.n_tokens <= MAX_NARROW_ID + 1:
+            self.symbols.narrow = <uint16_t*>malloc(n_cells * sizeof(uint16_t))
+        else:
+            self.symbols.wide = <uint32_t*>malloc(n_cells * sizeof(uint32_t))
         self.word_bits = <uint64_t*>calloc((n_cells >> 6) + 1, sizeof(uint64_t))
         self.word_counts = <int64_t*>malloc((n_words + 1) * sizeof(int64_t))
-        if self.symbols == NULL or self.word_bits == NULL or self.word_counts == NULL:
+        if (
+            (self.symbols.narrow == NULL and self.symbols.wide == NULL)
+            or self.word_bits == NULL or self.word_counts == NULL
+        ):
             check(NO_MEMORY, "words to merge")
-        self.symbols[0] = SEPARATOR
+        set_symbol(&self.symbols, 0, SEPARATOR)
         self.n_symbols = 1
         self.n_words = 0
         return 0
@@ -476,11 +564,24 @@ cdef class MergeLoop:
         cdef uint64_t at = self.n_symbols
         self.word_bits[at >> 6] |= <uint64_t>1 << (at & 63)
         for i in range(length):
-            self.symbols[at + i] = byte_ids[data[i]]
-        self.symbols[at + length] = SEPARATOR
+            set_symbol(&self.symbols, at + i, byte_ids[data[i]])
+        set_symbol(&self.symbols, at + length, SEPARATOR)
         self.n_symbols = at + length + 1
         self.word_counts[self.n_words] = count
         self.n_words += 1
+        return OK
+
+    cdef int _widen(self) noexcept nogil:
+        """Give every cell 32 bits: the next id does not fit 16."""
+        cdef uint64_t at
+        cdef uint32_t* wide = <uint32_t*>malloc(self.n_symbols * sizeof(uint32_t))
+        if wide == NULL:
+            return NO_MEMORY
+        for at in range(self.n_symbols):
+            wide[at] = symbol_at(&self.symbols, at)
+        free(self.symbols.narrow)
+        self.symbols.narrow = NULL
+        self.symbols.wide = wide
         return OK
 
     cdef int _rank_words(self) noexcept nogil:
@@ -496,10 +597,10 @@ cdef class MergeLoop:
             before += rl_popcount64(self.word_bits[i])
         return OK
 
-    cdef int64_t _count_at(self, uint64_t at) noexcept nogil:
-        """Count of the word that covers cell `at`."""
+    cdef uint64_t _word_at(self, uint64_t at) noexcept nogil:
+        """Number of the word that covers cell `at`."""
         cdef uint64_t up_to = self.word_bits[at >> 6] & (<uint64_t>-1 >> (63 - (at & 63)))
-        return self.word_counts[self.word_ranks[at >> 6] + rl_popcount64(up_to) - 1]
+        return <uint64_t>self.word_ranks[at >> 6] + rl_popcount64(up_to) - 1
 
     # ---- pairs and candidates -------------------------------------------------------------------
 
@@ -564,17 +665,19 @@ cdef class MergeLoop:
         cdef bint square
         cdef uint64_t n_ids
         cdef const uint32_t* rank_of
-        cdef const uint32_t* symbols = self.symbols
+        cdef const Cells* symbols = &self.symbols
         cdef Neighbour* cells
+        cdef int64_t least = 0             # pairs that occur less often are not given places yet
+        cdef CountHistogram sizes
         memset(&found, 0, sizeof(InitialPairs))
-        code = number_ids(&found, self.symbols, self.n_symbols, self.n_tokens)
+        code = number_ids(&found, symbols, self.n_symbols, self.n_tokens)
         square = found.n_ids <= SQUARE_IDS
         n_ids = found.n_ids
         rank_of = found.rank_of
         cells = found.cells
         a = SEPARATOR
         for at in range(1, self.n_symbols if code == OK else 1):
-            b = symbols[at]
+            b = symbol_at(symbols, at)
             if a == SEPARATOR:
                 count = self.word_counts[word]
                 word += 1
@@ -591,12 +694,17 @@ cdef class MergeLoop:
                 cell.weight += count
                 cell.n_postings += 1
             a = b
+        if code == OK and self.n_symbols > self.most_postings:
+            memset(&sizes, 0, sizeof(CountHistogram))
+            for at in range(found.n_cells):
+                note_size(&sizes, found.cells[at].weight, found.cells[at].n_postings)
+            least = threshold_from_above(&sizes, self.most_postings // 2)
         total = 0
         for at in range(found.n_cells):
             cell = &found.cells[at]
             cell.cursor = <uint32_t>total
             if cell.n_postings > 1:
-                total += cell.n_postings
+                total += cell.n_postings if cell.weight >= least else 1
         if code == OK:
             code = grow(
                 <void**>&self.postings, &self.postings_capacity, total + 1, sizeof(uint32_t)
@@ -608,18 +716,18 @@ cdef class MergeLoop:
         if code == OK:
             a = SEPARATOR
             for at in range(1, self.n_symbols):
-                b = symbols[at]
+                b = symbol_at(symbols, at)
                 if a != SEPARATOR and b != SEPARATOR:
                     if square:
                         cell = &cells[rank_of[a] * n_ids + rank_of[b]]
                     else:
                         code = add_sparse_pair(&found, a, b, &cell_at)
                         cell = &found.cells[cell_at]
-                    if cell.n_postings > 1:
+                    if cell.n_postings == 1:
+                        cell.cursor = <uint32_t>(at - 1)
+                    elif cell.weight >= least:
                         self.postings[cell.cursor] = <uint32_t>(at - 1)
                         cell.cursor += 1
-                    else:
-                        cell.cursor = <uint32_t>(at - 1)
                 a = b
             self.n_postings = total
             self.live_postings = total
@@ -632,9 +740,14 @@ cdef class MergeLoop:
                 self.heap[self.n_heap].pair = initial_pair(&found, at)
                 self.heap[self.n_heap].n_postings = cell.n_postings
                 self.heap[self.n_heap].round = 0
-                self.heap[self.n_heap].at = (
-                    cell.cursor - cell.n_postings if cell.n_postings > 1 else cell.cursor
-                )
+                self.heap[self.n_heap].at = cell.cursor
+                if cell.n_postings > 1 and cell.weight >= least:
+                    self.heap[self.n_heap].at = cell.cursor - cell.n_postings
+                elif cell.n_postings > 1:
+                    # bytes are never made again, so the words they are in need not be known
+                    self.postings[cell.cursor] = cell.n_postings
+                    self.heap[self.n_heap].at = cell.cursor | THINNED
+                    self.heap[self.n_heap].n_postings = 1
                 code = self._add_to_pair(self.heap[self.n_heap].pair, cell.weight, &count)
                 if code < 0:
                     break
@@ -658,15 +771,185 @@ cdef class MergeLoop:
             return NO_MEMORY
         for i in range(self.n_heap):
             c = &self.heap[i]
-            if c.n_postings > 1:
-                memcpy(fresh + n, self.postings + c.at, c.n_postings * sizeof(uint32_t))
-                c.at = n
+            if n_posted(c) > 0:
+                memcpy(
+                    fresh + n, self.postings + (c.at & ~THINNED), c.n_postings * sizeof(uint32_t)
+                )
+                c.at = n | (c.at & THINNED)
                 n += c.n_postings
         free(self.postings)
         self.postings = fresh
         self.n_postings = n
         self.postings_capacity = self.live_postings + 1
         return OK
+
+    # Places that are not needed soon are thinned to one in each word: enough to know which words
+    # a candidate rewrites, which is all that must be remembered of them. The rest is found again by
+    # one pass over the words, for as many candidates as there is room for. In front of a thinned
+    # list stands how many places it had.
+
+    cdef void _thin_postings(self, uint64_t wanted) noexcept nogil:
+        """Thin the lists of the pairs that occur least until `wanted` postings are left."""
+        cdef CountHistogram savings
+        cdef Candidate* c
+        cdef uint64_t i
+        cdef int64_t below
+        memset(&savings, 0, sizeof(CountHistogram))
+        for i in range(self.n_heap):
+            c = &self.heap[i]
+            if c.n_postings >= FEWEST_TO_THIN and c.at & THINNED == 0:
+                note_size(&savings, c.count, c.n_postings)
+        below = threshold_from_below(&savings, self.live_postings - wanted)
+        for i in range(self.n_heap):
+            c = &self.heap[i]
+            if c.n_postings >= FEWEST_TO_THIN and c.at & THINNED == 0 and c.count < below:
+                self._thin(c)
+
+    cdef void _thin(self, Candidate* c) noexcept nogil:
+        cdef uint32_t* places = self.postings + c.at
+        cdef uint32_t i
+        cdef uint32_t n = 0
+        cdef uint64_t word
+        cdef uint64_t last = <uint64_t>-1
+        for i in range(c.n_postings):
+            word = self._word_at(places[i])
+            n += word != last
+            last = word
+        if 2 * n + 2 > c.n_postings:
+            return
+        n = 0
+        last = <uint64_t>-1
+        for i in range(c.n_postings):
+            word = self._word_at(places[i])
+            if word != last:
+                places[n] = places[i]
+                n += 1
+            last = word
+        memmove(places + 1, places, n * sizeof(uint32_t))
+        places[0] = c.n_postings
+        self.live_postings -= c.n_postings - n - 1
+        c.n_postings = n + 1
+        c.at |= THINNED
+
+    cdef int _restore_postings(self) noexcept nogil:
+        """Find the places of the first candidate again, and of those that come up next."""
+        cdef CountHistogram sizes
+        cdef Candidate* c
+        cdef uint64_t i, room
+        cdef uint64_t need = 0
+        cdef uint64_t n_chosen = 0
+        cdef int64_t least, expected
+        cdef Restored* chosen
+        cdef int code
+        if self.live_postings > self.most_postings // 2:
+            self._thin_postings(self.most_postings // 2)
+        room = self.most_postings - min(self.most_postings, self.live_postings)
+        room = max(room - room // 4, self.most_postings // 4)
+        memset(&sizes, 0, sizeof(CountHistogram))
+        for i in range(self.n_heap):
+            c = &self.heap[i]
+            if c.at & THINNED:
+                # what it had, or what it can have now: every word occurs at least once
+                expected = self._pair_count(c.pair)
+                expected = max(0, min(expected, <int64_t>self.postings[c.at & ~THINNED]))
+                note_size(&sizes, c.count, <uint64_t>expected)
+        least = min(threshold_from_above(&sizes, room), self.heap[0].count)
+        for i in range(self.n_heap):
+            c = &self.heap[i]
+            if c.at & THINNED and c.count >= least:
+                need += self.postings[c.at & ~THINNED] + c.n_postings
+                n_chosen += 1
+        code = self._compact_postings()
+        if code == OK:
+            code = grow(
+                <void**>&self.postings, &self.postings_capacity, self.n_postings + need,
+                sizeof(uint32_t),
+            )
+        if code < 0:
+            return code
+        chosen = <Restored*>calloc(n_chosen + 1, sizeof(Restored))
+        if chosen == NULL:
+            return NO_MEMORY
+        n_chosen = 0
+        for i in range(self.n_heap):
+            c = &self.heap[i]
+            # a repeated pair needs no more than the words
+            if c.at & THINNED == 0 or c.count < least or self._is_repeated(c.pair):
+                continue
+            chosen[n_chosen].index = i
+            chosen[n_chosen].known = (c.at & ~THINNED) + 1
+            chosen[n_chosen].n_known = c.n_postings - 1
+            chosen[n_chosen].bound = self.postings[c.at & ~THINNED]
+            self.live_postings -= c.n_postings
+            c.at = self.n_postings
+            c.n_postings = 0
+            self.n_postings += chosen[n_chosen].bound + chosen[n_chosen].n_known
+            n_chosen += 1
+        code = self._find_places(chosen, n_chosen)
+        for i in range(n_chosen):
+            c = &self.heap[chosen[i].index]
+            # the words that were known stay known, behind what is found, where order matters
+            memcpy(
+                self.postings + c.at + c.n_postings, self.postings + chosen[i].known,
+                chosen[i].n_known * sizeof(uint32_t),
+            )
+            c.n_postings += chosen[i].n_known
+            if c.n_postings == 1:
+                c.at = self.postings[c.at]
+            self.live_postings += n_posted(c)
+        free(chosen)
+        self.n_restored += 1
+        return code
+
+    cdef int _find_places(self, const Restored* chosen, uint64_t n_chosen) noexcept nogil:
+        """Go over all words and note where the pairs of the chosen candidates are."""
+        cdef uint64_t mask = 63
+        cdef uint64_t i, slot
+        cdef uint64_t at = 0
+        cdef uint64_t before = 0
+        cdef uint32_t a = SEPARATOR
+        cdef uint32_t b
+        cdef Candidate* c
+        cdef PairCount* numbers            # number of each pair in `chosen`
+        cdef uint8_t* sides                # 1: the id is the first of such a pair, 2: the second
+        cdef int code = OK
+        while mask < 2 * n_chosen:
+            mask = 2 * mask + 1
+        numbers = new_pair_table(mask + 1)
+        sides = <uint8_t*>calloc(self.n_tokens, 1)
+        if numbers == NULL or sides == NULL:
+            free(numbers)
+            free(sides)
+            return NO_MEMORY
+        for i in range(n_chosen):
+            c = &self.heap[chosen[i].index]
+            slot = find_pair(numbers, mask, c.pair)
+            numbers[slot].pair = c.pair
+            numbers[slot].count = <int64_t>i
+            sides[c.pair >> 32] |= 1
+            sides[<uint32_t>c.pair] |= 2
+        while at < self.n_symbols:
+            b = symbol_at(&self.symbols, at)
+            if b == SEPARATOR:
+                a = b
+                at += 1
+                continue
+            if a != SEPARATOR and sides[a] & 1 and sides[b] & 2:
+                slot = find_pair(numbers, mask, pair_of(a, b))
+                if numbers[slot].pair != NO_PAIR:
+                    i = <uint64_t>numbers[slot].count
+                    c = &self.heap[chosen[i].index]
+                    if c.n_postings == chosen[i].bound:
+                        code = LIMIT_REACHED  # places of a pair are made once and only lost later
+                        break
+                    self.postings[c.at + c.n_postings] = <uint32_t>before
+                    c.n_postings += 1
+            a = b
+            before = at
+            at += self.tokens[b].width
+        free(numbers)
+        free(sides)
+        return code
 
     # ---- one round ------------------------------------------------------------------------------
 
@@ -677,15 +960,15 @@ cdef class MergeLoop:
         cdef uint64_t second, after
         cdef uint32_t x, y
         cdef int64_t count
-        if self.symbols[at] != a:
+        if symbol_at(&self.symbols, at) != a:
             return OK
         second = at + self.tokens[a].width
-        if self.symbols[second] != b:
+        if symbol_at(&self.symbols, second) != b:
             return OK
         after = second + self.tokens[b].width
-        count = self._count_at(at)
-        x = self.symbols[at - 1]
-        y = self.symbols[after]
+        count = self.word_counts[self._word_at(at)]
+        x = symbol_at(&self.symbols, at - 1)
+        y = symbol_at(&self.symbols, after)
         if x != SEPARATOR:
             if self._note(&self.left[x], count):
                 self.touched_left[self.n_touched_left] = x
@@ -700,9 +983,9 @@ cdef class MergeLoop:
                 self.n_touched_right += 1
             self.records_right[self.n_records_right] = pair_of(y, <uint32_t>at)
             self.n_records_right += 1
-        self.symbols[at] = merged
-        self.symbols[second] = DEAD
-        self.symbols[after - 1] = merged
+        set_symbol(&self.symbols, at, merged)
+        set_symbol(&self.symbols, second, DEAD)
+        set_symbol(&self.symbols, after - 1, merged)
         return 1
 
     cdef bint _note(self, Neighbour* neighbour, int64_t count) noexcept nogil:
@@ -737,12 +1020,12 @@ cdef class MergeLoop:
         """Replace every occurrence in the word at cell `start`; `end` is set behind the word."""
         cdef uint64_t cell = start
         cdef int code
-        while self.symbols[cell] != SEPARATOR:
+        while symbol_at(&self.symbols, cell) != SEPARATOR:
             code = self._reserve_records(1)
             if code < 0:
                 return code
             self._replace_at(cell, a, b, merged)
-            cell += self.tokens[self.symbols[cell]].width
+            cell += self.tokens[symbol_at(&self.symbols, cell)].width
         end[0] = cell
         return OK
 
@@ -753,6 +1036,7 @@ cdef class MergeLoop:
         cdef uint64_t begin = 0
         cdef uint64_t end = 0
         cdef bint whole_words = self._is_repeated(top.pair)
+        cdef bint thinned = top.at & THINNED != 0
         cdef int code
         self.n_records_left = 0
         self.n_records_right = 0
@@ -766,8 +1050,9 @@ cdef class MergeLoop:
             for i in range(top.n_postings):
                 self._replace_at(self.postings[top.at + i], a, b, merged)
             return OK
-        for i in range(top.n_postings):
-            at = top.at if top.n_postings == 1 else self.postings[top.at + i]
+        # a thinned list knows the words, which is all that is asked of it here
+        for i in range(thinned, top.n_postings):
+            at = self.postings[(top.at & ~THINNED) + i] if n_posted(top) > 0 else top.at
             if begin <= at < end:
                 continue
             begin = self._word_start(at)
@@ -829,16 +1114,20 @@ cdef class MergeLoop:
         return at
 
     cdef int _reserve_postings(self, uint64_t more) noexcept nogil:
-        cdef uint64_t stale = self.n_postings - self.live_postings
+        cdef uint64_t stale
         cdef int code
-        if (
-            self.n_postings + more > self.postings_capacity
-            and stale > self.live_postings
-            and stale > self.n_heap
-        ):
-            code = self._compact_postings()
-            if code < 0:
-                return code
+        if self.n_postings + more > self.postings_capacity:
+            if self.live_postings > self.most_postings:
+                self._thin_postings(self.most_postings // 2)
+            stale = self.n_postings - self.live_postings
+            # where places are many, they are kept together sooner
+            if stale > self.n_heap and (
+                stale > self.live_postings
+                or (2 * stale > self.live_postings and self.n_postings > self.most_postings)
+            ):
+                code = self._compact_postings()
+                if code < 0:
+                    return code
         return grow(
             <void**>&self.postings, &self.postings_capacity,
             self.n_postings + more, sizeof(uint32_t),
@@ -965,6 +1254,12 @@ cdef class MergeLoop:
                 continue
             if count < 1 or count < min_frequency:
                 return 1
+            if top.at & THINNED and not self._is_repeated(top.pair):
+                code = self._restore_postings()
+                if code < 0:
+                    return code
+                top = self.heap[0]
+                places += self.n_symbols // 8
             self.n_heap -= 1
             if self.n_heap > 0:
                 last = self.heap[self.n_heap]
@@ -987,8 +1282,7 @@ cdef class MergeLoop:
             code = self._replace_everywhere(&top, merged)
             if code < 0:
                 return code
-            if top.n_postings > 1:
-                self.live_postings -= top.n_postings
+            self.live_postings -= n_posted(&top)
             places += top.n_postings
             code = self._apply_round(top.pair, merged, reused)
             if code < 0:
@@ -1075,17 +1369,19 @@ cdef class MergeLoop:
                 found = ids.get(char)
                 ids = other_ids
                 if found is not None:
-                    self.symbols[at] = found
+                    set_symbol(&self.symbols, at, found)
                     at += 1
             if at - start < 2:
                 continue
             self.word_bits[start >> 6] |= <uint64_t>1 << (start & 63)
-            self.symbols[at] = SEPARATOR
+            set_symbol(&self.symbols, at, SEPARATOR)
             self.n_symbols = at + 1
             self.word_counts[self.n_words] = counts[i]
             self.n_words += 1
 
-    def run(self, uint64_t vocab_size, int64_t min_frequency=0, progress=None):
+    def run(
+        self, uint64_t vocab_size, int64_t min_frequency=0, progress=None, most_postings=None
+    ):
         """Merge until the vocabulary has `vocab_size` tokens or no pair is left.
 
         Parameters
@@ -1096,6 +1392,9 @@ cdef class MergeLoop:
             Stop when the best pair occurs less often than this.
         progress : callable, optional
             Called as ``progress(n_tokens)`` from time to time.
+        most_postings : int, optional
+            Places of pairs to keep, where keeping more does not pay; by default a quarter of the
+            cells, and at least four million. The merges do not depend on it.
 
         Notes
         -----
@@ -1103,8 +1402,11 @@ cdef class MergeLoop:
         of distinct pairs. Runs without the GIL; signals are looked at between batches of merges.
         """
         cdef int code
-        if self.symbols == NULL:
+        if self.word_bits == NULL:
             return
+        self.most_postings = max(self.n_symbols // 4, FEWEST_POSTINGS)
+        if most_postings is not None:
+            self.most_postings = most_postings
         with nogil:
             code = self._rank_words()
             if code == OK:
@@ -1148,4 +1450,5 @@ cdef class MergeLoop:
             "postings": self.n_postings,
             "live_postings": self.live_postings,
             "repeated": self.n_repeated,
+            "restored": self.n_restored,
         }

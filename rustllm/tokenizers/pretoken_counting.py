@@ -193,16 +193,26 @@ class TextCounts:
             for start in range(0, size, chunk)
         )
         done = before
+        # The longest part known to hold no cut, so that a line across many stretches is not read
+        # again for each of them.
+        solid = ("", 0, 0)
 
         def next_stretch() -> tuple[str, int, int, int] | None:
             nonlocal done
-            stretch = next(stretches, None)
-            if stretch is not None:
+            for stretch in stretches:
                 done += stretch[2] - stretch[1]
-            return stretch
+                if not (
+                    stretch[0] == solid[0] and solid[1] <= stretch[1] and stretch[2] <= solid[2]
+                ):
+                    return stretch
+            return None
 
         def count(thread: _core.CountingThread, stretch: tuple[str, int, int, int]) -> None:
+            nonlocal solid
+            path, _, end, _ = stretch
             data, at = _read_stretch(*stretch, self._splitter >= 0)
+            if at + len(data) - end > chunk:
+                solid = (path, end, at + len(data))
             if self._expression is None:
                 bad = thread.count_bytes(data)
             else:
@@ -379,7 +389,7 @@ def _read_stretch(
                 elif at_end:
                     stop = len(data)
                 if begin >= end - first and end < size:
-                    return memoryview(b""), end
+                    return memoryview(b""), first + begin
                 if begin >= 0 and stop >= 0:
                     return memoryview(data)[begin : max(begin, stop)], first + begin
                 want = min(2 * len(data) + _BLOCK, size - first)

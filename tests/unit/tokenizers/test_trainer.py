@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rustllm._core import split
+from rustllm._core.pretoken_counts import PretokenCounts
+from rustllm._core.train import MergeLoop
 from rustllm.errors import (
     ArgumentError,
     FileFormatError,
@@ -347,3 +349,66 @@ def test_saved_files_are_read_by_their_owners(tmp_path):
     from tiktoken.load import load_tiktoken_bpe
 
     assert load_tiktoken_bpe(str(tmp_path / "x.tiktoken")) == trained.mergeable_ranks()
+
+
+def give_words(loop, words, counts, byte_ids):
+    table = PretokenCounts()
+    table.add_items(list(zip(words, counts, strict=True)))
+    table.fill(loop, byte_ids)
+
+
+def merged(words, counts, size, most_postings, strings):
+    byte_ids = list(range(256))
+    spellings = {bytes([byte]): byte for byte in byte_ids} | strings
+    loop = MergeLoop(byte_ids, spellings, len(spellings))
+    give_words(loop, words, counts, byte_ids)
+    loop.run(size, most_postings=most_postings)
+    return loop.merges_by_rank(), loop.token_strings(), loop.statistics()["restored"]
+
+
+@pytest.mark.parametrize("alphabet", [b"ab", b"aab", b"etaoinshrdlu"])
+@pytest.mark.parametrize("n_words", [1, 3, 10])
+def test_places_that_are_forgotten_and_found_again_change_no_merge(alphabet, n_words):
+    """Words of few letters, where tokens are spelt in two ways, and tokens that exist before."""
+    rng = random.Random(n_words)
+    for _ in range(8):
+        words = list(
+            {bytes(rng.choices(alphabet, k=rng.choice([5, 300, 2000]))) for _ in range(n_words)}
+        )
+        counts = [rng.choice([1, 2, 100]) for _ in words]
+        strings = {bytes([byte] * 3): 256 + i for i, byte in enumerate(sorted(set(alphabet)))}
+        *expected, restored = merged(words, counts, 400, 1 << 40, strings)
+        assert restored == 0
+        for most in (0, 30, 500):
+            *found, restored = merged(words, counts, 400, most, strings)
+            assert found == expected
+            assert restored > 0 or max(map(len, words)) < 2000
+
+
+def test_ids_beyond_16_bits_are_merged_like_others():
+    rng = random.Random(5)
+    words = [bytes(rng.choices(b"abcdefgh", k=40)) for _ in range(60)]
+    byte_ids = list(range(256))
+    spellings = {bytes([byte]): byte for byte in byte_ids}
+    results = []
+    for first in (256, 65_500, 65_534, 70_000):
+        loop = MergeLoop(byte_ids, spellings, first)
+        give_words(loop, words, [1] * len(words), byte_ids)
+        loop.run(600)
+        shift = [x if x < 256 else x - first + 256 for row in loop.merges_by_rank() for x in row]
+        results.append(shift)
+    assert len(results[0]) > 300
+    assert all(result == results[0] for result in results)
+
+
+def test_a_line_over_many_stretches_is_counted_once(tmp_path):
+    path = tmp_path / "line.txt"
+    line = "abcdefghij" * 150_000
+    path.write_text(f"one two\n{line}\nthree {line}")
+    for n_threads in (1, 3):
+        counts = TextCounts("gpt2", n_threads)
+        counts.add_files([path])
+        assert dict(counts.items()) == {
+            b"one": 1, b" two": 1, b"\n": 2, b"three": 1,
+            line.encode(): 1, b" " + line.encode(): 1,
+        }  # fmt: skip
