@@ -253,8 +253,10 @@ def _map_npy(path: PathLikeStr, magic: bytes) -> Block:
         )
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
+    except OSError as error:
+        if getattr(error, "winerror", None) != 8:  # what Windows says of a file that is too short
+            raise
+        raise FileFormatError("the file is shorter than its head says", path=path) from error
     except Exception as error:  # numpy parses the head as Python, which fails in many ways
         raise FileFormatError(f"this array cannot be read: {error}", path=path) from error
     if array.ndim != 1 or array.dtype.kind not in "iu":
