@@ -24,6 +24,7 @@ __all__ = ["Piece", "PieceResult", "do_piece", "is_divisible", "pieces_of"]
 
 SIZE = 1 << 21
 _BLOCK = 1 << 20
+_SMALL = 1 << 12
 # A text without a place to cut it for so long is left to what reads it from its beginning.
 _FARTHEST = 1 << 22
 
@@ -65,7 +66,7 @@ class PieceResult(UnitParts):
         self.is_odd = False
         self.seconds: dict[str, float] = {}
         self._folder = folder
-        self._held: dict[str, list[memoryview]] = {name: [] for name in PARTS}
+        self._held: dict[str, list[memoryview | bytearray]] = {name: [] for name in PARTS}
         self._spilled: dict[str, Any] = {}
         self.nbytes = 0
 
@@ -73,7 +74,13 @@ class PieceResult(UnitParts):
         if name in self._spilled:
             self._spilled[name].write(data)
             return
-        self._held[name].append(data)
+        held = self._held[name]
+        if len(data) >= _SMALL:
+            held.append(data)
+        elif held and isinstance(held[-1], bytearray) and len(held[-1]) < _BLOCK:
+            held[-1] += data  # an object of its own would take more than what is in it
+        else:
+            held.append(bytearray(data))
         self.nbytes += len(data)
         if self.nbytes > 8 * SIZE:  # one long line may be much more than a piece
             self.spill()

@@ -22,7 +22,7 @@ def peak():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) // 1024
 """
-SCRIPT = PEAK + """
+SCRIPT = """
 import pickle, sys
 from rustllm import corpus
 tokenizer = pickle.loads(bytes.fromhex(sys.argv[3]))
@@ -64,7 +64,7 @@ def test_peak_memory_does_not_grow_with_the_unit(tmp_path, shape):
     source.write_bytes(make(1 << 20))
     (tmp_path / "in-large").write_bytes(make(size))
     tokenizer = BpeTrainer(400).train([WORDS * 9]).tokenizer
-    script = SCRIPT
+    script = PEAK + SCRIPT
     if shape == "lines that are no records":
         script = script.replace("mode=", "on_error='quarantine', mode=")
     told = subprocess.run(
@@ -127,7 +127,7 @@ with gzip.open(path, "wb", 9) as file:
 kind, outcome = "text", "1 documents"
 """,
 }
-EXTREME = PEAK + """
+EXTREME = """
 import pickle, sys
 from rustllm import corpus
 from rustllm.errors import RustLLMError
@@ -153,8 +153,8 @@ def test_peak_memory_is_bounded_whatever_the_input(tmp_path, shape):
     tokenizer = BpeTrainer(400).train([WORDS * 9]).tokenizer
     done = subprocess.run(
         [
-            sys.executable, "-c", EXTREME, pickle.dumps(tokenizer).hex(), str(tmp_path / "in"),
-            str(tmp_path / "out"), str(told["kind"]),
+            sys.executable, "-c", PEAK + EXTREME, pickle.dumps(tokenizer).hex(),
+            str(tmp_path / "in"), str(tmp_path / "out"), str(told["kind"]),
         ],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
