@@ -4,8 +4,9 @@ Public names are handed out on first use (PEP 562), so that importing the packag
 than importing numpy, and a user of one part never loads another.
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
+
+from rustllm._lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -208,17 +209,4 @@ if TYPE_CHECKING:
     from rustllm.version import Version as Version
     from rustllm.version import VersionRange as VersionRange
 
-
-def __getattr__(name: str) -> object:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module 'rustllm' has no attribute {name!r}")
-    value: object = _import_module(module)
-    if module != f"{__name__}.{name}":  # a public name that is a module stands for itself
-        value = getattr(value, name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -12,12 +12,12 @@ stable ``code``, typed attributes that say what and where, and a ``hint`` that s
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rustllm._core import status as _status
 from rustllm._core.context import ErrorFrame, attach, error_context, frames_of
+from rustllm._lazy import lazy_names
 
 __all__ = [
     "ArgumentError",
@@ -87,15 +87,7 @@ if TYPE_CHECKING:
     from rustllm.error_report import error_report as error_report
 
 error_frames = frames_of
-
-
-def __getattr__(name: str) -> Any:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module 'rustllm.errors' has no attribute {name!r}")
-    value = getattr(import_module(module), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _LATER)
 
 
 class RustLLMError(Exception):

@@ -62,6 +62,21 @@ cdef Py_ssize_t decode_base64(
     return i if i else -1
 
 
+cdef Py_ssize_t line_of_token(const uint8_t* s, Py_ssize_t n, Py_ssize_t token) noexcept nogil:
+    """The number, from 1, of the line that gives the token; empty lines give none."""
+    cdef Py_ssize_t i = 0, line = 0
+    while i < n:
+        line += 1
+        if s[i] != c"\n" and not (s[i] == c"\r" and (i + 1 == n or s[i + 1] == c"\n")):
+            if token == 0:
+                break
+            token -= 1
+        while i < n and s[i] != c"\n":
+            i += 1
+        i += 1
+    return line
+
+
 def parse_ranks(data):
     """Tokens of a file of ranks, in the order of their ranks.
 
@@ -149,7 +164,7 @@ def parse_ranks(data):
             with nogil:
                 for i in range(n_lines):
                     if end[entry[3 * i] + 1]:
-                        bad = i + 1
+                        bad = line_of_token(s, n, i)
                         break
                     end[entry[3 * i] + 1] = entry[3 * i + 2]
                 if not bad:

@@ -135,7 +135,7 @@ def _progress(bar: Any) -> Any:
 
 
 def _trainer(args: Namespace, progress: Any) -> Any:
-    size = args.vocab_size or 1
+    size = args.vocab_size or 1 << 20  # counting alone asks for none
     if args.kind == "bpe":
         from rustllm.tokenizers.trainer import BpeTrainer
 

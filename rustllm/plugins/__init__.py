@@ -3,36 +3,37 @@
 The names below are imported on first use, so that looking one provider up stays cheap.
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
+from rustllm._lazy import lazy_names
+
 _PUBLIC = {
-    "Candidate": "discovery",
-    "Channel": "channels",
-    "Counters": "channels",
-    "Hook": "hooks",
-    "Leftovers": "scope",
-    "Lock": "trust",
-    "Manifest": "manifest",
-    "PluginContext": "scope",
-    "PluginHandle": "scope",
-    "PluginInfo": "records",
-    "PluginManager": "manager",
-    "Provider": "registry",
-    "Provision": "manifest",
-    "Refusal": "resolver",
-    "Registry": "registry",
-    "Request": "requests",
-    "RequestChannel": "requests",
-    "Resolution": "resolver",
-    "StartReport": "records",
-    "State": "lifecycle",
-    "Subscription": "channels",
-    "default_manager": "builtin",
-    "lookup": "builtin",
-    "names": "builtin",
-    "parse_manifest": "manifest",
-    "read_manifest": "manifest",
+    "Candidate": "rustllm.plugins.discovery",
+    "Channel": "rustllm.plugins.channels",
+    "Counters": "rustllm.plugins.channels",
+    "Hook": "rustllm.plugins.hooks",
+    "Leftovers": "rustllm.plugins.scope",
+    "Lock": "rustllm.plugins.trust",
+    "Manifest": "rustllm.plugins.manifest",
+    "PluginContext": "rustllm.plugins.scope",
+    "PluginHandle": "rustllm.plugins.scope",
+    "PluginInfo": "rustllm.plugins.records",
+    "PluginManager": "rustllm.plugins.manager",
+    "Provider": "rustllm.plugins.registry",
+    "Provision": "rustllm.plugins.manifest",
+    "Refusal": "rustllm.plugins.resolver",
+    "Registry": "rustllm.plugins.registry",
+    "Request": "rustllm.plugins.requests",
+    "RequestChannel": "rustllm.plugins.requests",
+    "Resolution": "rustllm.plugins.resolver",
+    "StartReport": "rustllm.plugins.records",
+    "State": "rustllm.plugins.lifecycle",
+    "Subscription": "rustllm.plugins.channels",
+    "default_manager": "rustllm.plugins.builtin",
+    "lookup": "rustllm.plugins.builtin",
+    "names": "rustllm.plugins.builtin",
+    "parse_manifest": "rustllm.plugins.manifest",
+    "read_manifest": "rustllm.plugins.manifest",
 }
 
 __all__ = list(_PUBLIC)
@@ -65,15 +66,4 @@ if TYPE_CHECKING:
     from rustllm.plugins.scope import PluginHandle as PluginHandle
     from rustllm.plugins.trust import Lock as Lock
 
-
-def __getattr__(name: str) -> object:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -11,8 +11,9 @@ Examples
 ['a', '1', 'b', '2', 'c']
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rustllm._lazy import lazy_names
 from rustllm.stream.combinators import interleave, pipe, rate, zip_longest
 from rustllm.stream.readahead import ReadAhead, merge, prefetch
 from rustllm.stream.tees import Branch, tee
@@ -33,10 +34,5 @@ __all__ = [
     "zip_longest",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "aio":  # asyncio takes as long to import as the rest of the package together
-        from importlib import import_module
-
-        return import_module("rustllm.stream.aio")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# asyncio takes as long to import as the rest of the package together.
+__getattr__, __dir__ = lazy_names(__name__, {"aio": "rustllm.stream.aio"})

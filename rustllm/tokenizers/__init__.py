@@ -5,8 +5,9 @@ any known format. All of them share :class:`BpeTokenizer`'s interface, which is 
 arrays, flat batches, counts and offsets added.
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
+
+from rustllm._lazy import lazy_names
 
 _PUBLIC = {
     "BpeTokenizer": "rustllm.tokenizers.bpe",
@@ -33,15 +34,4 @@ if TYPE_CHECKING:
     from rustllm.tokenizers.registry import get_encoding as get_encoding
     from rustllm.tokenizers.registry import list_encoding_names as list_encoding_names
 
-
-def __getattr__(name: str) -> object:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module 'rustllm.tokenizers' has no attribute {name!r}")
-    value = getattr(_import_module(module), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -252,11 +252,15 @@ def _find_ranks(ranks: str) -> bytes:
     return _download(ranks, url)
 
 
-def _is_right(ranks: str, data: bytes) -> bool:
+def _hash(name: str, data: bytes) -> str:
     # OpenSSL takes 5 ms to import, which a caller who names a file need not wait for.
     import hashlib
 
-    return hashlib.sha256(data).hexdigest() == _HASHES[ranks]
+    return hashlib.new(name, data).hexdigest()
+
+
+def _is_right(ranks: str, data: bytes) -> bool:
+    return _hash("sha256", data) == _HASHES[ranks]
 
 
 def _from_package(ranks: str, url: str) -> bytes | None:
@@ -290,9 +294,7 @@ def _from_tiktoken_cache(ranks: str, url: str) -> bytes | None:
         folder = str(Path(tempfile.gettempdir()) / "data-gym-cache")
     if not folder:
         return None
-    import hashlib
-
-    return _read_if_right(Path(folder) / hashlib.sha1(url.encode()).hexdigest(), ranks)
+    return _read_if_right(Path(folder) / _hash("sha1", url.encode()), ranks)
 
 
 def _cached(ranks: str) -> Path:
@@ -329,13 +331,11 @@ def _download(ranks: str, url: str) -> bytes:
             hint="pip install bpe-openai brings it; or set TIKTOKEN_CACHE_DIR, or pass vocab=FILE",
         ) from None
     if not _is_right(ranks, data):
-        import hashlib
-
         raise HashMismatchError(
             "the download is not what was published",
             path=url,
             expected=_HASHES[ranks],
-            actual=hashlib.sha256(data).hexdigest(),
+            actual=_hash("sha256", data),
         )
     try:
         _cached(ranks).parent.mkdir(parents=True, exist_ok=True)

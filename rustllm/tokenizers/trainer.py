@@ -72,8 +72,13 @@ class BpeTrainer:
         if isinstance(special_tokens, str):
             raise ArgumentError("special_tokens must be a sequence of str", key="special_tokens")
         specials = list(dict.fromkeys(special_tokens))
-        if not 0 < vocab_size < 1 << 31:
-            raise ArgumentError(f"vocab_size {vocab_size} is out of range", key="vocab_size")
+        least = len({*specials, *CHAR_TO_BYTE})
+        if not least <= vocab_size < 1 << 31:
+            raise ArgumentError(
+                f"vocab_size {vocab_size} is out of range",
+                key="vocab_size",
+                hint=f"{least} or more: every byte and every special token has an id",
+            )
         if min_frequency < 0:
             raise ArgumentError("min_frequency must not be negative", key="min_frequency")
         if max_token_length is not None and max_token_length < 1:

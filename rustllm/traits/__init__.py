@@ -5,8 +5,9 @@ annotate with a protocol (`TokenizerLike`) to accept objects that only look alik
 `rustllm.testing` holds the tests that an implementation of each has to pass.
 """
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
+
+from rustllm._lazy import lazy_names
 
 # A tokenizer needs one of these modules, not what models are: each is loaded for its first name.
 _PUBLIC = {
@@ -86,15 +87,4 @@ if TYPE_CHECKING:
     from rustllm.traits.tokenizer import StreamDecoder as StreamDecoder
     from rustllm.traits.tokenizer import Tokenizer as Tokenizer
 
-
-def __getattr__(name: str) -> object:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module 'rustllm.traits' has no attribute {name!r}")
-    value = getattr(_import_module(module), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

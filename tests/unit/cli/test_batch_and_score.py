@@ -10,24 +10,13 @@ import pytest
 
 from rustllm.cli import main
 from rustllm.errors import ArgumentError, ContextLengthError
-from rustllm.testing import BigramModel
-
-TEXT = "the cat sat. the cat ran. "
-
-
-class Talker(BigramModel):
-    """A bigram model with a chat template."""
-
-    def format_chat(self, messages):
-        return "".join(f"{m['role']}: {m['content']} " for m in messages) + "the c"
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
-    model = Talker.fit(TEXT)
+def small(monkeypatch, talker):
     for command in ("generate", "score"):
-        monkeypatch.setattr(f"rustllm.cli.{command}.open_model", lambda args, output: model)
-    return model
+        monkeypatch.setattr(f"rustllm.cli.{command}.open_model", lambda args, output: talker)
+    return talker
 
 
 def rows(capsys):

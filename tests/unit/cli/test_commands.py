@@ -8,30 +8,20 @@ import pytest
 
 from rustllm.cli import main
 from rustllm.errors import ContextLengthError
-from rustllm.testing import BigramModel, ByteTokenizer
-
-TEXT = "the cat sat. the cat ran. "
-
-
-class Talker(BigramModel):
-    """A bigram model with a chat template."""
-
-    def format_chat(self, messages):
-        return "".join(f"{m['role']}: {m['content']} " for m in messages) + "the c"
+from rustllm.testing import ByteTokenizer
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
+def small(monkeypatch, talker):
     """Every command gets the small model and its byte tokenizer."""
-    model = Talker.fit(TEXT)
     tokenizer = ByteTokenizer()
     for command in ("generate", "chat"):
-        monkeypatch.setattr(f"rustllm.cli.{command}.open_model", lambda args, output: model)
+        monkeypatch.setattr(f"rustllm.cli.{command}.open_model", lambda args, output: talker)
     for command in ("encode", "decode", "count"):
         monkeypatch.setattr(
             f"rustllm.cli.{command}.open_tokenizer", lambda choice, output: tokenizer
         )
-    return model
+    return talker
 
 
 def give(monkeypatch, raw: bytes, terminal: bool = False):

@@ -118,7 +118,8 @@ def test_counts_of_two_machines_are_those_of_one(capsys, tmp_path, kind):
     "arguments",
     [
         ["a.txt"],
-        ["-o", "t.json", "--vocab-size", "9"],
+        ["-o", "t.json", "--vocab-size", "300"],
+        ["-o", "t.json", "--vocab-size", "9", "a.txt"],
         ["-o", "t.bin", "--vocab-size", "300", "a.txt"],
         ["--count-only", "a.txt"],
         [

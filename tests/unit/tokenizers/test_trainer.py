@@ -249,6 +249,8 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_place(tmp_path):
 def test_bad_arguments_are_refused(tmp_path):
     for wrong in (
         {"vocab_size": 0},
+        {"vocab_size": 255},
+        {"vocab_size": 257, "special_tokens": ["<a>", "<b>"]},
         {"vocab_size": 300, "min_frequency": -1},
         {"vocab_size": 300, "num_threads": 0},
         {"vocab_size": 300, "special_tokens": "abc"},
@@ -298,7 +300,7 @@ def test_progress_ends_with_everything_done(text_file):
 def test_no_text_gives_the_alphabet():
     trained = BpeTrainer(1000).train([])
     assert trained.n_vocab == 256 and trained.merges() == []
-    assert BpeTrainer(10).train(["abc"]).n_vocab == 256
+    assert BpeTrainer(256).train(["abc"]).n_vocab == 256
 
 
 def test_one_word_of_a_million_letters_is_trained_like_any_other():
