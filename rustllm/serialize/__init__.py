@@ -5,8 +5,28 @@ views of the buffer or of the mapped file. The format is versioned and checksumm
 it is checked before use, and reading it executes nothing.
 """
 
-from rustllm.serialize.atomic import atomic_write
-from rustllm.serialize.container import dump, dumps, load, loads
-from rustllm.serialize.tree import register_type
+from typing import TYPE_CHECKING
 
-__all__ = ["atomic_write", "dump", "dumps", "load", "loads", "register_type"]
+from rustllm._lazy import lazy_names
+
+# Who writes a file whole, as trainers do, need not wait for numpy.
+_PUBLIC = {
+    "atomic_write": "rustllm.serialize.atomic",
+    "dump": "rustllm.serialize.container",
+    "dumps": "rustllm.serialize.container",
+    "load": "rustllm.serialize.container",
+    "loads": "rustllm.serialize.container",
+    "register_type": "rustllm.serialize.tree",
+}
+
+__all__ = [*_PUBLIC]
+
+if TYPE_CHECKING:
+    from rustllm.serialize.atomic import atomic_write as atomic_write
+    from rustllm.serialize.container import dump as dump
+    from rustllm.serialize.container import dumps as dumps
+    from rustllm.serialize.container import load as load
+    from rustllm.serialize.container import loads as loads
+    from rustllm.serialize.tree import register_type as register_type
+
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -86,7 +86,20 @@ def test_importing_the_package_loads_none_of_its_parts_and_nothing_foreign():
         "import rustllm\n"
         "print(*[m for m in sys.modules if m.startswith('rustllm.') or m == 'numpy'])"
     )
-    assert run(code) == []
+    assert run(code) == ["rustllm._lazy"]
+
+
+def test_training_from_files_and_saving_need_no_numpy(tmp_path):
+    (tmp_path / "text.txt").write_text("low lower lowest\n" * 9)
+    code = (
+        "import os, sys\n"
+        "import rustllm\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        "trained = rustllm.BpeTrainer(260).train_files(['text.txt'])\n"
+        "trained.save('trained.json')\n"
+        "print(len(trained.merges_as_text()), 'numpy' in sys.modules)"
+    )
+    assert run(code) == ["4", "False"]
 
 
 @pytest.mark.parametrize("name", ["Tokenizer", "windows", "parallel_map", "stream", "types"])
