@@ -1,16 +1,20 @@
-"""A Python string from UTF-8, written straight into its own memory.
+"""Python strings from UTF-8, written straight into their own memory.
 
 The bytes are validated and counted first, so the string is made at its size and width; CPython
 finds both out while it goes along. What is not UTF-8 is left to CPython and its error handlers.
 """
 
+from io import FileIO
+
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 from rustllm._core.dispatch cimport simd_level
 from rustllm._core.utf8 cimport utf8_valid_up_to
 
 cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char* memory, Py_ssize_t n, int flags)
+    int PyBUF_WRITE
     str PyUnicode_New(Py_ssize_t n, uint32_t largest)
     void* PyUnicode_DATA(object text)
     str PyUnicode_DecodeUTF8(const char* data, Py_ssize_t n, const char* errors)
@@ -88,3 +92,114 @@ def decode_utf8(bytes data, str errors="strict"):
     """
     cdef bytes handler = errors.encode()
     return text_from_utf8(data, len(data), handler)
+
+
+def read_utf8(file, Py_ssize_t n, str errors="strict"):
+    """The next `n` bytes of a file as text, read straight into the string if they are ASCII.
+
+    Parameters
+    ----------
+    file : io.FileIO
+        Nothing else may be given: it must not keep what it is to read into.
+    n : int
+    errors : str, optional
+        Handler for what is not UTF-8, as `bytes.decode` takes it.
+
+    Returns
+    -------
+    str or None
+        None if there are fewer bytes.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError
+        As reading and decoding raise them.
+
+    Notes
+    -----
+    Linear time, without the GIL. No copy is made of ASCII, and one of other text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from rustllm._core.from_utf8 import read_utf8
+    >>> with tempfile.TemporaryFile(buffering=0) as file:
+    ...     _ = file.write("grüße".encode())
+    ...     _ = file.seek(0)
+    ...     read_utf8(file, 7)
+    'grüße'
+    """
+    if type(file) is not FileIO:
+        raise TypeError("a FileIO is needed")
+    if n < 1:
+        raise ValueError("n is at least 1")
+    # Nobody else has the string yet, and the view of it ends before anybody has.
+    cdef str text = PyUnicode_New(n, 0x7F)
+    cdef uint8_t* s = <uint8_t*>PyUnicode_DATA(text)
+    cdef bytes handler = errors.encode()
+    cdef Py_ssize_t at = 0, got = 0
+    cdef int kind = 0
+    while at < n:
+        with PyMemoryView_FromMemory(<char*>s + at, n - at, PyBUF_WRITE) as view:
+            got = file.readinto(view) or 0
+        if got == 0:
+            return None
+        at += got
+    with nogil:
+        measure(s, n, &kind)
+    return text if kind == 0 and n > TINY else text_from_utf8(s, n, handler)
+
+
+def decode_lines(bytes data, Py_ssize_t n):
+    """Lines of UTF-8 as a list of str, without the ``"\\n"`` or ``"\\r\\n"`` at their ends.
+
+    Parameters
+    ----------
+    data : bytes
+    n : int
+        How many bytes to look at, at most all. What follows the last line end is a line, if there
+        is any.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        As decoding these bytes together raises it.
+
+    Notes
+    -----
+    Linear time. The string of all lines is not made.
+
+    Examples
+    --------
+    >>> from rustllm._core.from_utf8 import decode_lines
+    >>> decode_lines(b"one\\r\\n\\ntwo", 9)
+    ['one', '', 'two']
+    """
+    cdef const uint8_t* s = data
+    cdef const uint8_t* newline
+    cdef Py_ssize_t start = 0, end, after
+    cdef int kind = 0
+    cdef str line
+    cdef list lines = []
+    if not 0 <= n <= len(data):
+        raise IndexError(n)
+    with nogil:
+        measure(s, n, &kind)
+    while start < n:
+        newline = <const uint8_t*>memchr(s + start, c"\n", n - start)
+        end = n if newline is NULL else newline - s
+        after = end + 1
+        if newline is not NULL and end > start and s[end - 1] == c"\r":
+            end -= 1
+        if kind == 0 and end - start > 1:  # all of it is ASCII
+            line = PyUnicode_New(end - start, 0x7F)
+            memcpy(PyUnicode_DATA(line), s + start, end - start)
+        else:
+            try:
+                line = text_from_utf8(s + start, end - start, b"strict")
+            except UnicodeDecodeError:
+                PyUnicode_DecodeUTF8(<const char*>s, n, b"strict")  # says where in all of them
+                raise
+        lines.append(line)
+        start = after
+    return lines

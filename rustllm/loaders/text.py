@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import codecs
 import os
+import stat
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from operator import length_hint
 from typing import Any, Literal
 
+from rustllm._core.from_utf8 import decode_lines, decode_utf8, read_utf8
 from rustllm.errors import ArgumentError, FileFormatError, MemoryLimitError, TruncatedFileError
 from rustllm.loaders.detect import _BOMS, FileFormat, detect_encoding
+from rustllm.loaders.mapped import file_error
 from rustllm.loaders.sources import open_bytes, refuse_archive, source_name
 
 __all__ = ["TextStream", "read_text", "stream_text"]
@@ -78,16 +81,7 @@ def read_text(
     'grüße'
     """
     with TextStream(source, encoding=encoding, errors=errors, fallback=fallback) as stream:
-        pieces = []
-        for piece in stream:
-            pieces.append(piece)
-            if limit is not None and stream.offset > limit:
-                raise MemoryLimitError(
-                    f"the text is longer than {limit} bytes",
-                    path=stream.path,
-                    hint="use stream_text, or raise limit",
-                )
-        return "".join(pieces)
+        return stream.read_rest(limit)
 
 
 def stream_text(
@@ -209,7 +203,8 @@ class TextStream(Iterator[str]):
         self._chunk = max(chunk, 8)  # at least a character
         self._max_unit = max_unit
         self._separator = separator
-        self._block = b""  # the lines that are being given out, as bytes
+        self._block = b""  # begins with the lines that are being given out, as bytes
+        self._block_end = 0  # of these lines
         self._lines_left: Iterator[str] = iter(())
         self._n_lines = 0  # of the block
         self._counted = (0, 0)  # of which the offset is known: lines, bytes
@@ -271,7 +266,7 @@ class TextStream(Iterator[str]):
         newline = b"\n" if self._width == 1 else self._encode("\n")
         while lines < given:
             end = _find(self._block, newline, at, self._width)
-            at = len(self._block) if end < 0 else end + len(newline)
+            at = self._block_end if end < 0 else end + len(newline)
             lines += 1
         return lines, at
 
@@ -280,6 +275,44 @@ class TextStream(Iterator[str]):
 
     def __next__(self) -> str:
         return next(self._pieces)
+
+    def read_rest(self, limit: int | None = None) -> str:
+        """All that has not been given out, in one string; nothing is left then.
+
+        Parameters
+        ----------
+        limit : int, optional
+            The offset that the text must not go beyond.
+
+        Raises
+        ------
+        MemoryLimitError
+            The text is longer.
+
+        Notes
+        -----
+        Read whole and decoded at once, which is sooner than the joined pieces.
+        """
+        self._base = self.offset
+        self._pieces.close()
+        held = self._block[self._counted[1] : self._block_end] + self._pending
+        self._pending = b""
+        self._forget_block()
+        most = None if limit is None else limit - self._base
+        text = self._read_plain_file(len(held), most)
+        if text is not None:
+            return text
+        data = self._read_all(held, most)
+        if most is not None and len(data) > most:
+            raise MemoryLimitError(
+                f"the text is longer than {limit} bytes",
+                path=self.path,
+                hint="use stream_text, or raise limit",
+            )
+        self._check_unchanged()
+        text = self._decode(None, data, True)
+        self._base += len(data)
+        return text
 
     def close(self) -> None:
         """Close what was opened here; a second call does nothing."""
@@ -330,34 +363,45 @@ class TextStream(Iterator[str]):
         """Lines of about a block at a time, decoded together."""
         newline = self._encode("\n")
         while True:
-            self._base += len(self._block)
-            self._block, self._counted = b"", (0, 0)
-            self._n_lines, self._lines_left = 0, iter(())
-            data = bytearray(self._pending)
-            looked = 0
-            while (end := _rfind(data, newline, looked, self._width)) < 0:
-                if len(data) > self._max_unit:
-                    raise self._too_long("line")
-                looked = len(data) - len(data) % self._width
-                more = self._read(_BLOCK)
-                if not more:
-                    break
-                data += more
-            is_last = end < 0
-            end = len(data) if is_last else end + len(newline)
-            self._block, self._pending = bytes(data[:end]), bytes(data[end:])
+            self._base += self._block_end
+            self._forget_block()
+            data, end = self._to_a_line_end(newline)
+            is_last = end == 0
+            self._block, self._block_end = data, end or len(data)
+            self._pending = data[self._block_end :]
             if is_last and not data:
                 self._check_unchanged()
                 return
-            text = self._decode(None, self._block, True)
-            lines = text.split("\n")
-            if not is_last:
-                lines.pop()
-            if len(self._block) > self._max_unit and any(map(self._is_too_long, lines)):
-                raise self._too_long("line")
-            if "\r" in text:
+            lines = self._decode_lines(data, self._block_end)
+            if is_last:
                 lines = [line.removesuffix("\r") for line in lines]
+            if self._block_end > self._max_unit and any(map(self._is_too_long, lines)):
+                raise self._too_long("line")
             yield lines
+
+    def _to_a_line_end(self, newline: bytes) -> tuple[bytes, int]:
+        """What is pending and as much more as a line end needs; where the last line ends, or 0."""
+        data = self._pending
+        if (end := _rfind(data, newline, 0, self._width)) < 0:
+            data += self._read(_BLOCK)
+            end = _rfind(data, newline, 0, self._width)
+        if end < 0 and data:
+            held = bytearray(data)
+            looked = 0
+            while (end := _rfind(held, newline, looked, self._width)) < 0:
+                if len(held) > self._max_unit:
+                    raise self._too_long("line")
+                looked = len(held) - len(held) % self._width
+                more = self._read(_BLOCK)
+                if not more:
+                    break
+                held += more
+            data = bytes(held)
+        return data, 0 if end < 0 else end + len(newline)
+
+    def _forget_block(self) -> None:
+        self._block, self._block_end, self._counted = b"", 0, (0, 0)
+        self._n_lines, self._lines_left = 0, iter(())
 
     def _paragraphs(self) -> Generator[str]:
         held: list[str] = []
@@ -423,6 +467,36 @@ class TextStream(Iterator[str]):
             data = b"".join(pieces)
         return data
 
+    def _read_all(self, held: bytes, most: int | None) -> bytes:
+        """`held` and what follows it; more than `most` bytes if there are more."""
+        pieces, size = [held], len(held)
+        while (most is None or size <= most) and (more := self._read(_BLOCK)):
+            pieces.append(more)
+            size += len(more)
+        return b"".join(pieces)
+
+    def _read_plain_file(self, n_held: int, most: int | None) -> str | None:
+        """The rest of a file of UTF-8, read straight into the string; None if that cannot be."""
+        if self._watch is None or self.format.encoding != "utf-8":
+            return None
+        n = self._watch.size - self._base
+        if n <= 0 or (most is not None and n > most):
+            return None
+        file: Any = self._stream.raw  # type: ignore[attr-defined]
+        try:
+            file.seek(self._base)
+            text = read_utf8(file, n, self._errors)
+            if text is None or file.read(1):  # it was cut, or it grows
+                file.seek(self._base + n_held)
+                return None
+        except OSError as error:
+            raise file_error(error, self.path) from None
+        except UnicodeDecodeError as error:
+            raise self._not_text(error) from None
+        self._check_unchanged()
+        self._base += n
+        return text
+
     def _fill(self) -> bool:
         """Whether there is more; some of it is then pending."""
         self._pending += self._read(_BLOCK)
@@ -451,14 +525,30 @@ class TextStream(Iterator[str]):
             if decoder is not None:
                 text: str = decoder.decode(data, is_last)
                 return text
+            if self.format.encoding == "utf-8":
+                return decode_utf8(data, self._errors)
             return data.decode(self.format.encoding or "utf-8", self._errors)
         except UnicodeDecodeError as error:
-            raise FileFormatError(
-                f"bytes that are not {self.format.encoding}: {error.reason}",
-                path=self.path,
-                offset=self._base + error.start,
-                hint=_NOT_UNICODE,
-            ) from None
+            raise self._not_text(error) from None
+
+    def _decode_lines(self, data: bytes, n: int) -> list[str]:
+        """The lines of `n` bytes, without their ends; an empty one after the last end is none."""
+        if self.format.encoding == "utf-8" and self._errors == "strict":
+            try:
+                return decode_lines(data, n)
+            except UnicodeDecodeError as error:
+                raise self._not_text(error) from None
+        lines = self._decode(None, data[:n], True).split("\n")
+        ended = [line.removesuffix("\r") for line in lines[:-1]]
+        return [*ended, lines[-1]] if lines[-1] else ended
+
+    def _not_text(self, error: UnicodeDecodeError) -> FileFormatError:
+        return FileFormatError(
+            f"bytes that are not {self.format.encoding}: {error.reason}",
+            path=self.path,
+            offset=self._base + error.start,
+            hint=_NOT_UNICODE,
+        )
 
     def _is_too_long(self, line: str) -> bool:
         most = self._max_unit
@@ -490,9 +580,15 @@ class _Watch:
         if not isinstance(source, (str, os.PathLike)) or raw is None:
             return None
         try:
-            return cls(raw.fileno())
+            watch = cls(raw.fileno())
         except (OSError, AttributeError, ValueError):
             return None
+        # A pipe and a device change as they are read.
+        return watch if stat.S_ISREG(watch._before.st_mode) else None
+
+    @property
+    def size(self) -> int:
+        return self._before.st_size
 
     def check(self, path: str) -> None:
         now, before = os.fstat(self._fd), self._before

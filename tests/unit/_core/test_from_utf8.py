@@ -1,13 +1,14 @@
 """UTF-8 as strings of every width, against what CPython makes of it."""
 
 import random
+import tempfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rustllm._core.dispatch import available_levels, current_level, set_level
-from rustllm._core.from_utf8 import decode_utf8
+from rustllm._core.from_utf8 import decode_lines, decode_utf8, read_utf8
 
 
 @pytest.fixture(params=available_levels())
@@ -90,3 +91,63 @@ def test_what_is_not_utf8_goes_to_the_handler(data, errors):
 def test_an_unknown_handler_is_named():
     with pytest.raises(LookupError, match="nonesuch"):
         decode_utf8(b"\xff" * 20, "nonesuch")
+
+
+def slow_lines(data):
+    lines = data.decode().split("\n")
+    return [line.removesuffix("\r") for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
+
+
+PIECES = st.sampled_from(
+    [b"\n", b"\r\n", b"\r", b"a", b"word " * 5, "\u4e2d".encode() * 9, b"\xff", b"\xe4\xb8", b""]
+)
+
+
+@given(st.lists(PIECES, max_size=14).map(b"".join), st.data())
+@settings(max_examples=1000, deadline=None)
+def test_lines_are_those_of_the_text_cut_at_its_line_ends(data, draw):
+    n = draw.draw(st.integers(0, len(data)))
+    try:
+        want = slow_lines(data[:n])
+    except UnicodeDecodeError as error:
+        with pytest.raises(UnicodeDecodeError) as caught:
+            decode_lines(data, n)
+        assert (caught.value.start, caught.value.end) == (error.start, error.end)
+    else:
+        found = decode_lines(data, n)
+        assert found == want
+        assert [line.__sizeof__() for line in found] == [line.__sizeof__() for line in want]
+
+
+@pytest.mark.parametrize("n", [-1, 4])
+def test_more_bytes_than_there_are_hold_no_lines(n):
+    with pytest.raises(IndexError):
+        decode_lines(b"a\nb", n)
+
+
+@pytest.mark.parametrize("text", ["a", "plain " * 999, "d\xe9j\xe0 " * 99, "\u4e2d\U0001f3c3" * 99])
+def test_a_file_is_read_into_its_text(text):
+    data = text.encode()
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(b"..." + data + b"\xff")
+        for n in (len(data), len(data) + 1, len(data) + 2):
+            file.seek(3)
+            if n == len(data):
+                found = read_utf8(file, n)
+                assert found == text and hash(found) == hash(text)
+                assert found.__sizeof__() == data.decode().__sizeof__()
+            elif n == len(data) + 1:
+                assert read_utf8(file, n, "replace") == text + "\ufffd"
+                file.seek(3)
+                with pytest.raises(UnicodeDecodeError) as caught:
+                    read_utf8(file, n)
+                assert caught.value.start == len(data)
+            else:
+                assert read_utf8(file, n) is None
+
+
+def test_what_could_keep_the_memory_is_not_read_from():
+    with tempfile.TemporaryFile() as file, pytest.raises(TypeError):
+        read_utf8(file, 1)
+    with tempfile.TemporaryFile(buffering=0) as file, pytest.raises(ValueError, match="at least 1"):
+        read_utf8(file, 0)

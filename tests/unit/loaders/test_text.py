@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import sys
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -226,6 +227,40 @@ def test_a_text_over_the_limit_is_refused():
     with pytest.raises(MemoryLimitError):
         read_text(io.BytesIO(b"x" * 100), limit=99)
     assert len(read_text(io.BytesIO(b"x" * 100), limit=100)) == 100
+
+
+@pytest.mark.parametrize("data", [b"one\ntwo\nthree\n", "eins\nzw\xf6lf\n\u4e09".encode()])
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_the_rest_is_what_was_not_given_out(data, given, tmp_path):
+    (tmp_path / "a").write_bytes(b"\xef\xbb\xbf" + data)
+    lines = data.decode().splitlines(keepends=True)
+    for source in (tmp_path / "a", io.BytesIO(b"\xef\xbb\xbf" + data)):
+        with stream_text(source, unit="line") as stream:
+            assert [next(stream) + "\n" for _ in range(given)] == lines[:given]
+            assert stream.read_rest(len(data) + 3) == "".join(lines[given:])
+            assert stream.offset == len(data) + 3
+            assert list(stream) == [] and stream.read_rest() == ""
+    for source in (tmp_path / "a", io.BytesIO(b"\xef\xbb\xbf" + data)):
+        with stream_text(source, unit="line") as stream, pytest.raises(MemoryLimitError):
+            stream.read_rest(len(data) + 2)
+
+
+def test_a_file_that_grew_is_read_to_its_new_end(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"one\n")
+    with stream_text(path) as stream:
+        with path.open("ab") as more:
+            more.write("zw\xf6lf\n".encode())
+        assert stream.read_rest() == "one\nzw\xf6lf\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_read_whole(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(b"low " * 99_999,))
+    writer.start()
+    assert read_text(tmp_path / "pipe") == "low " * 99_999
+    writer.join()
 
 
 def test_bad_arguments_are_refused(tmp_path):
