@@ -43,6 +43,27 @@ cdef void fill(void* out, const uint8_t* data, Py_ssize_t n, int kind) noexcept 
         memcpy(out, data, n)
 
 
+cdef inline str new_text(Py_ssize_t n, int kind):
+    # Room for `n` characters; nobody else has the string yet.
+    return PyUnicode_New(
+        n, 0x7F if kind == 0 else 0xFF if kind == 1 else 0xFFFF if kind == 2 else 0x10FFFF
+    )
+
+
+cdef inline str valid_text(const uint8_t* data, Py_ssize_t n, bint is_ascii):
+    # Of a line of bytes that were validated with others.
+    cdef Py_ssize_t count = n
+    cdef int kind = 0
+    cdef str text
+    if n <= 1 or (n <= TINY and not is_ascii):
+        return PyUnicode_DecodeUTF8(<const char*>data, n, b"strict")
+    if not is_ascii:
+        count = rl_measure(data, n, simd_level(), &kind)
+    text = new_text(count, kind)
+    fill(PyUnicode_DATA(text), data, n, kind)
+    return text
+
+
 cdef str text_from_utf8(const uint8_t* data, Py_ssize_t n, const char* errors):
     cdef Py_ssize_t count
     cdef int kind = 0
@@ -57,11 +78,7 @@ cdef str text_from_utf8(const uint8_t* data, Py_ssize_t n, const char* errors):
             count = measure(data, n, &kind)
     if count < 0:
         return PyUnicode_DecodeUTF8(<const char*>data, n, errors)
-    text = PyUnicode_New(
-        count,
-        0x7F if kind == 0 else 0xFF if kind == 1 else 0xFFFF if kind == 2 else 0x10FFFF,
-    )
-    # Nobody else has the string yet.
+    text = new_text(count, kind)
     out = PyUnicode_DATA(text)
     if n < LONG:
         fill(out, data, n, kind)
@@ -177,29 +194,23 @@ def decode_lines(bytes data, Py_ssize_t n):
     """
     cdef const uint8_t* s = data
     cdef const uint8_t* newline
-    cdef Py_ssize_t start = 0, end, after
+    cdef Py_ssize_t start = 0, end, after, count
     cdef int kind = 0
-    cdef str line
+    cdef bint is_ascii
     cdef list lines = []
     if not 0 <= n <= len(data):
         raise IndexError(n)
     with nogil:
-        measure(s, n, &kind)
+        count = measure(s, n, &kind)
+    is_ascii = kind == 0
+    if count < 0:
+        PyUnicode_DecodeUTF8(<const char*>s, n, b"strict")  # raises: it says what is wrong, and where
     while start < n:
         newline = <const uint8_t*>memchr(s + start, c"\n", n - start)
         end = n if newline is NULL else newline - s
         after = end + 1
         if newline is not NULL and end > start and s[end - 1] == c"\r":
             end -= 1
-        if kind == 0 and end - start > 1:  # all of it is ASCII
-            line = PyUnicode_New(end - start, 0x7F)
-            memcpy(PyUnicode_DATA(line), s + start, end - start)
-        else:
-            try:
-                line = text_from_utf8(s + start, end - start, b"strict")
-            except UnicodeDecodeError:
-                PyUnicode_DecodeUTF8(<const char*>s, n, b"strict")  # says where in all of them
-                raise
-        lines.append(line)
+        lines.append(valid_text(s + start, end - start, is_ascii))
         start = after
     return lines

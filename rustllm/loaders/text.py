@@ -24,7 +24,7 @@ __all__ = ["TextStream", "read_text", "stream_text"]
 
 Unit = Literal["chunk", "line", "paragraph", "document"]
 
-_BLOCK = 1 << 18
+_BLOCK = 1 << 17
 _HEAD = 1 << 16
 _MAX_UNIT = 1 << 26
 _LIMIT = 1 << 31
