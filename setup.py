@@ -7,7 +7,7 @@
 ``debug``
     bounds checks, assertions, symbols.
 ``coverage``
-    line tracing, so that coverage.py sees Cython lines.
+    gcc's counters in the generated C; ``tools/line_coverage.py`` reads them.
 ``asan``
     address and undefined-behaviour sanitizers, with bounds checks.
 
@@ -33,6 +33,7 @@ import numpy
 from Cython.Build import cythonize
 from Cython.Compiler import Errors, Options
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
@@ -59,7 +60,6 @@ directives = {
     "cdivision": True,
     "embedsignature": False,
     "binding": True,
-    "linetrace": profile == "coverage",
 }
 
 # Modules that keep nothing between calls, or only what threads may share without the GIL: what
@@ -78,6 +78,9 @@ compile_args = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trappi
 compile_args += ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function"]
 compile_args += ["-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Wno-sign-compare"]
 link_args: list[str] = []
+# What a build makes does not say where it was made; only the counters of lines must know.
+if not WINDOWS and profile != "coverage":
+    compile_args.append(f"-ffile-prefix-map={Path.cwd()}=.")
 macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
 if profile == "release":
     compile_args += ["-O3", "-g0"]
@@ -85,12 +88,8 @@ if profile == "release":
 elif profile == "debug":
     compile_args += ["-O1", "-g", "-UNDEBUG"]
 elif profile == "coverage":
-    compile_args += ["-O1", "-g0"]
-    macros += [
-        ("CYTHON_TRACE", "1"),
-        ("CYTHON_TRACE_NOGIL", "1"),
-        ("CYTHON_USE_SYS_MONITORING", "0"),
-    ]
+    compile_args += ["-O0", "-g0", "--coverage", "-fprofile-update=atomic"]
+    link_args.append("--coverage")
 else:
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     compile_args += ["-O1", "-g", "-fno-omit-frame-pointer", "-UNDEBUG", *sanitize]
@@ -194,6 +193,16 @@ class BuildInParallel(build_ext):
             setattr(self.compiler, name, getattr(given, name))
 
 
+class ReproducibleWheel(bdist_wheel):
+    """The modes of files are the same whatever those of the tree and the umask are."""
+
+    def write_wheelfile(self, wheelfile_base: str, *more: str) -> None:
+        super().write_wheelfile(wheelfile_base, *more)  # the last before all is packed
+        for path in Path(wheelfile_base).parent.rglob("*"):
+            if path.is_file():
+                path.chmod(0o755 if path.suffix == ".so" else 0o644)
+
+
 class ReproducibleSdist(sdist):
     """With ``SOURCE_DATE_EPOCH`` set, the same tree gives the same bytes."""
 
@@ -241,5 +250,9 @@ modules = [
 
 setup(
     ext_modules=modules,
-    cmdclass={"build_ext": BuildInParallel, "sdist": ReproducibleSdist},
+    cmdclass={
+        "build_ext": BuildInParallel,
+        "bdist_wheel": ReproducibleWheel,
+        "sdist": ReproducibleSdist,
+    },
 )

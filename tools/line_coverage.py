@@ -3,22 +3,21 @@
 
     python tools/line_coverage.py                         # build, run the suite, print the figure
     python tools/line_coverage.py tests/unit/loaders      # these tests only
+    python tools/line_coverage.py --append tests/property # ... and these too
     python tools/line_coverage.py --report                # print again what was counted before
     python tools/line_coverage.py --missing loaders/gguf  # ... with the lines of some modules
 
 Copies the tree to a folder of its own (``build/coverage``, or ``--folder``), compiles the Cython
-modules there with ``RUSTLLM_BUILD=coverage`` (line tracing, in functions without the GIL too), runs
-each of the folders of tests in a process of its own under coverage.py with Cython's plug-in, child
-processes included, and prints every module, worst first, then the figures. Exit status 1 if the
-combined one is below ``--least``. Needs the extras ``test`` and ``coverage``, and ``git``.
+modules there with ``RUSTLLM_BUILD=coverage`` and runs the tests there, one process for each kind.
+Lines of Python are counted by coverage.py, those of Cython by gcc (``tools/cython_lines.py`` says
+which lines count), child processes included in both. Prints every file, worst first, then the
+figures: Python, Cython, and both together, which is the one that ``--least`` is about (below it the
+exit status is 1). Lines of the C headers have a figure of their own and are not in the one: which
+of them run depends on the instruction sets that the machine has.
 
-A traced line costs a hundred times an ordinary one. A test that takes more than ``--seconds`` of
-the processor is therefore left there: what it ran until then counts, and it is reported as skipped.
-Tests of failing allocations are left out, because the tracer itself needs memory; so the lines that
-only they reach are missing from the figure, and so are those that run only on threads that Python
-does not know. C headers are not counted.
-Tests that need more packages (``reference``, ``arrow``, ``plot``...) are skipped without them, and
-what only they run is not counted either.
+Needs gcc with its gcov, git, and the extras ``test`` and ``coverage``. Tests that need more
+packages (``reference``, ``arrow``, ``plot``...) are skipped without them, and what only they run is
+then missing. What a process did that ended by a signal it does not handle is not counted.
 """
 
 from __future__ import annotations
@@ -28,70 +27,32 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
-import pytest
+from cython_lines import lines_run
 
 ROOT = Path(__file__).resolve().parent.parent
-# The smallest folders last: what is counted early shows a broken build early.
-PARTS = [
-    "tests/unit/memory tests/unit/iterators tests/unit/stream tests/unit/types tests/unit/testing",
-    "tests/unit/plugins tests/unit/traits tests/unit/serialize tests/unit/bench",
-    "tests/unit/test_config.py tests/unit/test_error_context.py tests/unit/test_errors.py"
-    " tests/unit/test_log.py tests/unit/test_parallel.py",
-    "tests/unit/loaders",
-    "tests/unit/_core",
-    "tests/unit/ops tests/unit/models",
-    "tests/unit/constrain",
-    "tests/unit/corpus",
-    "tests/unit/tokenizers",
-    "tests/unit/cli",
-    "tests/unit/integrations",
-    "tests/property",
-    "tests/fuzz",
-    "tests/integration",
-]
-# What a traced build cannot pass or need not run: failing allocations (of the tracer too), eight
-# threads on an arena whose steps the tracer takes apart, and tests of building, of documents and of
-# type checkers, which run no line of the package here.
+PARTS = ["tests/unit", "tests/property", "tests/fuzz", "tests/integration"]
+# Tests of builds and documents, which make copies and environments of their own and so run no line
+# here; and one whose long prompts outlast its limit of time in a build without optimisation.
 LEFT_OUT = [
-    "tests/unit/memory/test_arena.py::test_eight_threads_share_one_arena",
-    "tests/unit/memory/test_nomemory.py",
-    "tests/unit/testing/test_hostile.py::"
-    "test_every_failing_allocation_of_a_window_iterator_is_a_memory_error",
-    "tests/integration/test_allocation_failure.py",
     "tests/integration/test_asv_setup.py",
     "tests/integration/test_cython_example.py",
     "tests/integration/test_documentation.py",
     "tests/integration/test_instruction_gate.py",
     "tests/integration/test_packaging.py",
     "tests/fuzz/test_fuzz_loaders.py::test_sanitizers_find_nothing_in_damaged_files",
+    "tests/unit/models/test_memory_exhausted.py::test_a_process_at_its_limit_of_memory_can_go_on",
 ]
-# Texts of megabytes: a call into compiled code cannot be left before it ends, which takes minutes.
-LEFT_OUT += [
-    f"tests/unit/tokenizers/{name}"
-    for name in (
-        "test_batches.py::test_a_long_text_gives_the_ids_of_its_pieces_in_one",
-        "test_batches.py::test_a_text_of_several_windows_gives_the_ids_of_one",
-        "test_batches.py::test_a_special_token_is_found_wherever_it_is_in_a_long_text",
-        "test_batches.py::test_a_surrogate_pair_over_the_border_of_a_window_is_one_character",
-        "test_encodings.py::test_a_megabyte_of_one_thing_takes_no_time_to_speak_of",
-    )
-]
-# Those of coverage.py that are below everything it runs.
-MAIN_FILES = ("__main__", "cmdline", "execfile")
 SETTINGS = """\
 [run]
-plugins = Cython.Coverage
 source = rustllm
 parallel = True
-core = ctrace
-patch = subprocess
+patch = subprocess, _exit
 concurrency = multiprocessing, thread
 sigterm = True
 data_file = {folder}/counted/lines
@@ -102,48 +63,7 @@ exclude_also =
     ^\\s*\\.\\.\\.$
 """
 
-
-# -- as a plug-in of pytest: `-p line_coverage` ------------------------------------------------
-
-
-def pytest_configure() -> None:
-    """Keep to one core: traced threads of one team only wait for each other's turn with the GIL."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    sys.setswitchinterval(0.0005)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item: Any) -> Iterator[None]:
-    """Leave a test that takes too long; what it ran stays counted."""
-
-    def leave(number: int, frame: Any) -> None:
-        while frame is not None:
-            # The tracer must not be left with its lock held: this is tried again soon.
-            place = Path(frame.f_code.co_filename)
-            if place.parent.name == "coverage" and place.stem not in MAIN_FILES:
-                return
-            if place.name == "Coverage.py":
-                return
-            frame = frame.f_back
-        pytest.skip("left: too long under tracing")
-
-    limit = float(os.environ["LINE_COVERAGE_SECONDS"])
-    # Processor time, so that a busy machine runs the same lines; the clock for tests that wait.
-    timers = ((signal.SIGPROF, signal.ITIMER_PROF, 1), (signal.SIGALRM, signal.ITIMER_REAL, 20))
-    before = [(number, signal.signal(number, leave)) for number, _, _ in timers]
-    for _, timer, times in timers:
-        signal.setitimer(timer, times * limit, 0.5)
-    try:
-        yield
-    finally:
-        for _, timer, _ in timers:
-            signal.setitimer(timer, 0)
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-# -- as a command ------------------------------------------------------------------------------
+Row = tuple[str, int, list[int]]  # name, lines, those that did not run
 
 
 def copy_and_build(folder: Path) -> None:
@@ -162,19 +82,15 @@ def copy_and_build(folder: Path) -> None:
     )
 
 
-def run_part(folder: Path, part: str, seconds: float) -> str:
+def run_part(folder: Path, part: str) -> str:
     """Count one part; the last line of pytest's output."""
-    paths = [str(folder / "tools"), str(folder)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "LINE_COVERAGE_SECONDS": str(seconds),
-    }
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
     shared = ROOT.parent / "shared"
     if shared.is_dir():
         environment.setdefault("RUSTLLM_SHARED", str(shared))
-    tests = ["pytest", "-q", "-p", "no:cacheprovider", "-p", "line_coverage", *part.split()]
+    tests = ["pytest", "-q", "-p", "no:cacheprovider", *part.split()]
     tests += [f"--deselect={name}" for name in LEFT_OUT]
+    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "coverage", "run", "--rcfile", ".coveragerc", "-m", *tests],
         cwd=folder,
@@ -187,21 +103,25 @@ def run_part(folder: Path, part: str, seconds: float) -> str:
     log = folder / "logs" / (re.sub(r"\W+", "-", part)[:60] + ".txt")
     log.write_text(done.stdout, "utf-8")
     last = done.stdout.strip().rpartition("\n")[2].strip("= ")
-    return last if done.returncode in (0, 5) else f"{last}  (exit {done.returncode}, see {log})"
+    if done.returncode not in (0, 5):
+        last += f" (exit {done.returncode}, see {log})"
+    return f"{last} [{time.monotonic() - began:.0f} s]"
 
 
-def count(folder: Path) -> dict[str, Any]:
-    """Combine what was counted; what coverage.py says of every file."""
+def python_rows(folder: Path) -> list[Row]:
+    """Combine what coverage.py counted; earlier counts stay, so that parts can follow another."""
     counted = folder / "counted"
     how: dict[str, Any] = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
     coverage = [sys.executable, "-m", "coverage"]
     rules = ["--rcfile", ".coveragerc"]
     if any(counted.glob("lines.*")):
-        # Earlier counts stay: parts can be run one after another.
         subprocess.run([*coverage, "combine", "--append", "-q", *rules, "counted"], **how)
     subprocess.run([*coverage, "json", "-q", *rules, "-o", "counted/report.json"], **how)
-    report: dict[str, Any] = json.loads((counted / "report.json").read_text())["files"]
-    return report
+    files = json.loads((counted / "report.json").read_text())["files"]
+    return [
+        (name, file["summary"]["num_statements"], file["missing_lines"])
+        for name, file in files.items()
+    ]
 
 
 def ranges(lines: list[int]) -> str:
@@ -215,29 +135,34 @@ def ranges(lines: list[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in found)
 
 
-def print_figures(files: dict[str, Any], missing: str | None) -> float:
-    rows = []
-    for name, file in files.items():
-        total = file["summary"]["num_statements"]
-        if total:
-            covered = file["summary"]["covered_lines"]
-            rows.append((covered / total, total - covered, total, name, file["missing_lines"]))
-    for share, absent, total, name, lines in sorted(rows, key=lambda row: (row[0], -row[1])):
-        print(f"{share:7.1%} {absent:5d} of {total:5d}  {name}")
-        if missing is not None and missing in name and lines:
-            print(f"{'':23}{ranges(lines)}")
+def share(title: str, rows: list[Row]) -> float:
+    """Print the figure of some files and return it."""
+    total = sum(row[1] for row in rows)
+    ran = total - sum(len(row[2]) for row in rows)
+    print(f"{title:9} {ran / max(total, 1):7.2%}  {ran} of {total} lines")
+    return ran / max(total, 1)
+
+
+def print_figures(folder: Path, missing: str | None) -> float:
+    python = python_rows(folder)
+    cython, headers = (
+        [
+            (name, len(lines), sorted(line for line, ran in lines.items() if not ran))
+            for name, lines in counts.items()
+        ]
+        for counts in lines_run(folder)
+    )
+    rows = [row for row in python + cython if row[1]]
+    shown = rows if missing is None else [row for row in rows + headers if missing in row[0]]
+    for name, total, absent in sorted(shown, key=lambda row: (-len(row[2]) / row[1], row[0])):
+        print(f"{1 - len(absent) / total:7.1%} {len(absent):5d} of {total:5d}  {name}")
+        if missing is not None and absent:
+            print(f"{'':23}{ranges(absent)}")
     print()
-    figures = {}
-    for title, chosen in (
-        ("Python", [row for row in rows if row[3].endswith(".py")]),
-        ("Cython", [row for row in rows if not row[3].endswith(".py")]),
-        ("together", rows),
-    ):
-        total = sum(row[2] for row in chosen)
-        covered = total - sum(row[1] for row in chosen)
-        figures[title] = covered / max(total, 1)
-        print(f"{title:9} {figures[title]:7.2%}  {covered} of {total} lines")
-    return figures["together"]
+    share("C headers", headers)
+    share("Python", python)
+    share("Cython", cython)
+    return share("together", rows)
 
 
 def main(arguments: list[str]) -> int:
@@ -248,12 +173,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("tests", nargs="*", help="paths of tests (default: the suite)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "coverage")
     parser.add_argument("--least", type=float, default=95.0, help="per cent (default: 95)")
-    parser.add_argument(
-        "--seconds", type=float, default=6.0, help="of the processor, for a test (default: 6)"
-    )
     parser.add_argument("--report", action="store_true", help="neither build nor run")
     parser.add_argument("--append", action="store_true", help="keep what was counted before")
-    parser.add_argument("--missing", metavar="NAME", help="print the lines of matching modules")
+    parser.add_argument("--missing", metavar="NAME", help="print the lines of matching files")
     options = parser.parse_args(arguments)
 
     folder = options.folder.resolve()
@@ -261,13 +183,15 @@ def main(arguments: list[str]) -> int:
     if not options.report and options.missing is None:
         if not options.append:
             shutil.rmtree(counted, ignore_errors=True)
+            for old in folder.glob("build/temp*/**/*.gcda"):
+                old.unlink()
         for name in (counted, folder / "logs"):
             name.mkdir(parents=True, exist_ok=True)
         copy_and_build(folder)
         (folder / ".coveragerc").write_text(SETTINGS.format(folder=folder))
         for part in [" ".join(options.tests)] if options.tests else PARTS:
-            print(f"{part}: {run_part(folder, part, options.seconds)}", flush=True)
-    together = print_figures(count(folder), options.missing)
+            print(f"{part}: {run_part(folder, part)}", flush=True)
+    together = print_figures(folder, options.missing)
     if together * 100 < options.least:
         print(f"below {options.least:g} %", file=sys.stderr)
         return 1

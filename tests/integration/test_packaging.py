@@ -8,6 +8,7 @@ import sysconfig
 import tarfile
 import tempfile
 import tomllib
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -129,3 +130,47 @@ def test_sdist_holds_the_sources_no_generated_c_and_the_same_bytes_twice(tmp_pat
         assert name in names
     bad = [name for name in names if Path(name).suffix in (".c", ".so", ".pyc", ".pyd", ".html")]
     assert bad == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the compiler writes the time into a DLL")
+def test_a_wheel_has_the_same_bytes_wherever_and_by_whomever_it_is_built(tmp_path):
+    wheels = []
+    # Of two modules; tools/two_builds.sh does the same with all of them.
+    for place, umask, seed in (("one", 0o022, "1"), ("a longer/place", 0o077, "2")):
+        tree = tmp_path / place
+        (tree / "rustllm/_core/simd").mkdir(parents=True)
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copyfile(ROOT / name, tree / name)
+        (tree / "rustllm/__init__.py").write_text("")
+        (tree / "rustllm/said.pyi").write_text("def said(x: object) -> int: ...\n")
+        (tree / "rustllm/said.pyx").write_text("def said(x):\n    return len(x) + 1\n")
+        (tree / "rustllm/told.pyx").write_text("cdef class Told:\n    cdef public list parts\n")
+        for path in tree.rglob("*"):
+            path.chmod(0o777 & ~umask if path.is_dir() else 0o666 & ~umask)
+        done = subprocess.run(
+            [sys.executable, "-c", "import setuptools.build_meta as b; b.build_wheel('dist')"],
+            cwd=tree,
+            env={
+                **os.environ,
+                "SOURCE_DATE_EPOCH": "1700000000",
+                "PYTHONHASHSEED": seed,
+                "RUSTLLM_BUILD": "debug",  # whose symbols would name the place
+                "RUSTLLM_BUILD_JOBS": seed,
+            },
+            umask=umask,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        wheels.append(next((tree / "dist").glob("*.whl")))
+    with zipfile.ZipFile(wheels[0]) as one, zipfile.ZipFile(wheels[1]) as other:
+        assert sum(name.endswith(".so") for name in one.namelist()) == 2
+        for first, second in zip(one.infolist(), other.infolist(), strict=True):
+            assert (first.filename, first.external_attr, first.CRC) == (
+                second.filename,
+                second.external_attr,
+                second.CRC,
+            )
+    assert wheels[0].read_bytes() == wheels[1].read_bytes()
