@@ -204,7 +204,7 @@ def decode_lines(bytes data, Py_ssize_t n):
         count = measure(s, n, &kind)
     is_ascii = kind == 0
     if count < 0:
-        PyUnicode_DecodeUTF8(<const char*>s, n, b"strict")  # raises: it says what is wrong, and where
+        PyUnicode_DecodeUTF8(<const char*>s, n, b"strict")  # raises and says where
     while start < n:
         newline = <const uint8_t*>memchr(s + start, c"\n", n - start)
         end = n if newline is NULL else newline - s

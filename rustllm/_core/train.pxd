@@ -1,29 +1,12 @@
 # Byte-pair merging of counted pretokens: the loop behind BpeTrainer.
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-
-cdef enum:
-    COUNT_BUCKETS = 488
-
-
-# One candidate in the queue: a pair, the count it was queued with, and where it occurs. `at` is the
-# first posting; a single posting is kept in `at` itself. `round` makes the order total. The highest
-# bit of `at` says that the postings are thinned.
-cdef struct Candidate:
-    int64_t count
-    uint64_t pair
-    uint64_t at
-    uint32_t n_postings
-    uint32_t round
-
-
-# What a neighbour of the merged pair gathers during one round; indexed by token id.
-cdef struct Neighbour:
-    int64_t weight
-    uint32_t n_postings
-    uint32_t cursor
+from rustllm._core.candidate_heap cimport Candidate
+from rustllm._core.first_pairs cimport Neighbour
+from rustllm._core.pair_table cimport PairCount
+from rustllm._core.word_cells cimport Cells
 
 
 # A candidate whose places are found again: which of the heap, how many it can have at most, and
@@ -33,22 +16,6 @@ cdef struct Restored:
     uint64_t known
     uint32_t n_known
     uint32_t bound
-
-
-cdef struct PairCount:
-    uint64_t pair
-    int64_t count
-
-
-# The symbols of all words; one of the two is NULL.
-cdef struct Cells:
-    uint16_t* narrow
-    uint32_t* wide
-
-
-# How many postings there are of pairs with about the same count.
-cdef struct CountHistogram:
-    uint64_t[COUNT_BUCKETS] n
 
 
 # Where a token's spelling lies, its bytes, and the cells it takes in the words.

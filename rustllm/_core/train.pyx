@@ -24,86 +24,34 @@ perspective on byte-pair encoding".
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport INT64_MAX, UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from rustllm._core.bits cimport highest_bit, popcount
+from rustllm._core.candidate_heap cimport (
+    THINNED, Candidate, heapify, n_posted, sift_down, sift_up,
+)
+from rustllm._core.count_histogram cimport (
+    CountHistogram, note_size, threshold_from_above, threshold_from_below,
+)
+from rustllm._core.first_pairs cimport (
+    SQUARE_IDS, InitialPairs, Neighbour, add_sparse_pair, initial_pair, number_ids,
+)
+from rustllm._core.growing cimport grow
+from rustllm._core.pair_table cimport (
+    NO_PAIR, double_pair_table, find_pair, mix, new_pair_table, pair_of, remove_pair,
+)
 from rustllm._core.status cimport BAD_ARGUMENT, LIMIT_REACHED, NO_MEMORY, OK, check
-
-cdef extern from *:
-    """
-    #if defined(_MSC_VER)
-    #include <intrin.h>
-    static inline int rl_popcount64(uint64_t x) { return (int)__popcnt64(x); }
-    static inline int rl_highest_bit(uint64_t x) {
-        unsigned long i;
-        _BitScanReverse64(&i, x);
-        return (int)i;
-    }
-    #else
-    static inline int rl_popcount64(uint64_t x) { return __builtin_popcountll(x); }
-    static inline int rl_highest_bit(uint64_t x) { return 63 - __builtin_clzll(x); }
-    #endif
-    """
-    int rl_popcount64(uint64_t x) noexcept nogil
-    int rl_highest_bit(uint64_t x) noexcept nogil  # x is not 0
+from rustllm._core.word_cells cimport (
+    DEAD, MAX_ID, MAX_NARROW_ID, SEPARATOR, set_symbol, symbol_at,
+)
 
 cdef enum:
-    HEAP_ARITY = 4
-    SQUARE_IDS = 1024          # a square of their pairs takes 16 MB
     MERGES_PER_CHECK = 1024
     PLACES_PER_CHECK = 1 << 20
     FEWEST_POSTINGS = 1 << 22  # 16 MB
     FEWEST_TO_THIN = 16
-
-cdef struct InitialPairs:
-    uint32_t* rank_of          # place of each id that occurs among those that do
-    uint32_t* id_of
-    uint32_t n_ids
-    Neighbour* cells
-    uint64_t n_cells
-    uint64_t room
-    # beyond SQUARE_IDS ids: the pair of each cell, and the cell of each pair
-    uint64_t* pairs
-    uint64_t pairs_room
-    PairCount* places
-    uint64_t pairs_mask
-
-# What a cell holds that is no token: in 32 bits, and in the 16 bits that do while ids are few.
-cdef uint32_t SEPARATOR = UINT32_MAX
-cdef uint32_t DEAD = UINT32_MAX - 1
-cdef uint32_t MAX_ID = UINT32_MAX - 2
-cdef uint32_t MAX_NARROW_ID = 0xFFFF - 2
-cdef uint64_t NO_PAIR = <uint64_t>-1
-cdef uint64_t THINNED = <uint64_t>1 << 63
-
-
-cdef inline uint64_t pair_of(uint32_t first, uint32_t second) noexcept nogil:
-    return (<uint64_t>first << 32) | second
-
-
-cdef inline uint32_t symbol_at(const Cells* cells, uint64_t at) noexcept nogil:
-    cdef uint32_t symbol
-    if cells.narrow == NULL:
-        return cells.wide[at]
-    symbol = cells.narrow[at]
-    return symbol if symbol <= MAX_NARROW_ID else symbol | <uint32_t>0xFFFF0000
-
-
-cdef inline void set_symbol(Cells* cells, uint64_t at, uint32_t symbol) noexcept nogil:
-    if cells.narrow == NULL:
-        cells.wide[at] = symbol
-    else:
-        cells.narrow[at] = <uint16_t>symbol
-
-
-cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    x ^= x >> 32
-    x *= <uint64_t>0x9E3779B97F4A7C15
-    x ^= x >> 29
-    x *= <uint64_t>0xBF58476D1CE4E5B9
-    return x ^ (x >> 32)
-
 
 cdef uint64_t hash_bytes(const uint8_t* data, uint64_t n) noexcept nogil:
     cdef uint64_t h = <uint64_t>0xCBF29CE484222325 ^ n
@@ -111,245 +59,6 @@ cdef uint64_t hash_bytes(const uint8_t* data, uint64_t n) noexcept nogil:
     for i in range(n):
         h = (h ^ data[i]) * <uint64_t>0x100000001B3
     return mix(h)
-
-
-cdef int grow(void** block, uint64_t* capacity, uint64_t need, uint64_t item) noexcept nogil:
-    """Make room for `need` items of `item` bytes in `block`."""
-    cdef uint64_t wanted
-    cdef void* moved
-    if need <= capacity[0]:
-        return OK
-    wanted = capacity[0] + (capacity[0] >> 1)
-    if wanted < need:
-        wanted = need
-    if wanted < 64:
-        wanted = 64
-    if wanted > (<uint64_t>1 << 62) // item:
-        return NO_MEMORY
-    moved = realloc(block[0], wanted * item)
-    if moved == NULL:
-        return NO_MEMORY
-    block[0] = moved
-    capacity[0] = wanted
-    return OK
-
-
-# ---- pair -> count: open addressing, deletion by shifting back ----------------------------------
-
-cdef PairCount* new_pair_table(uint64_t n_slots) noexcept nogil:
-    cdef PairCount* table = <PairCount*>malloc(n_slots * sizeof(PairCount))
-    if table != NULL:
-        memset(table, 0xFF, n_slots * sizeof(PairCount))
-    return table
-
-
-cdef inline uint64_t find_pair(const PairCount* table, uint64_t mask, uint64_t pair) noexcept nogil:
-    """Slot of `pair`, or the empty slot where it belongs."""
-    cdef uint64_t i = mix(pair) & mask
-    while table[i].pair != pair and table[i].pair != NO_PAIR:
-        i = (i + 1) & mask
-    return i
-
-
-cdef int double_pair_table(PairCount** table, uint64_t* mask) noexcept nogil:
-    cdef uint64_t n_slots = (mask[0] + 1) * 2
-    cdef uint64_t i, at
-    cdef PairCount* bigger = new_pair_table(n_slots)
-    if bigger == NULL:
-        return NO_MEMORY
-    for i in range(mask[0] + 1):
-        if table[0][i].pair != NO_PAIR:
-            at = find_pair(bigger, n_slots - 1, table[0][i].pair)
-            bigger[at] = table[0][i]
-    free(table[0])
-    table[0] = bigger
-    mask[0] = n_slots - 1
-    return OK
-
-
-cdef void remove_pair(PairCount* table, uint64_t mask, uint64_t i) noexcept nogil:
-    cdef uint64_t j = i
-    cdef uint64_t home
-    while True:
-        j = (j + 1) & mask
-        if table[j].pair == NO_PAIR:
-            break
-        home = mix(table[j].pair) & mask
-        # an entry may move back to i unless its home lies strictly between i and j
-        if ((j - home) & mask) >= ((j - i) & mask):
-            table[i] = table[j]
-            i = j
-    table[i].pair = NO_PAIR
-
-
-# ---- heap: highest count first, then the smaller pair, then the older candidate -----------------
-
-cdef inline bint comes_before(const Candidate* a, const Candidate* b) noexcept nogil:
-    if a.count != b.count:
-        return a.count > b.count
-    if a.pair != b.pair:
-        return a.pair < b.pair
-    return a.round < b.round
-
-
-cdef void sift_up(Candidate* heap, uint64_t i, Candidate item) noexcept nogil:
-    cdef uint64_t parent
-    while i > 0:
-        parent = (i - 1) // HEAP_ARITY
-        if not comes_before(&item, &heap[parent]):
-            break
-        heap[i] = heap[parent]
-        i = parent
-    heap[i] = item
-
-
-cdef void sift_down(Candidate* heap, uint64_t n, uint64_t i, Candidate item) noexcept nogil:
-    cdef uint64_t child, last, best
-    while True:
-        child = i * HEAP_ARITY + 1
-        if child >= n:
-            break
-        last = child + HEAP_ARITY
-        if last > n:
-            last = n
-        best = child
-        child += 1
-        while child < last:
-            if comes_before(&heap[child], &heap[best]):
-                best = child
-            child += 1
-        if not comes_before(&heap[best], &item):
-            break
-        heap[i] = heap[best]
-        i = best
-    heap[i] = item
-
-
-cdef void heapify(Candidate* heap, uint64_t n) noexcept nogil:
-    cdef uint64_t i
-    if n < 2:
-        return
-    i = (n - 2) // HEAP_ARITY + 1
-    while i > 0:
-        i -= 1
-        sift_down(heap, n, i, heap[i])
-
-
-# ---- how many places candidates take, by their counts -------------------------------------------
-
-cdef inline uint32_t n_posted(const Candidate* c) noexcept nogil:
-    """How many postings a candidate takes; a single place is kept in the candidate itself."""
-    return c.n_postings if c.n_postings > 1 or c.at & THINNED else 0
-
-
-cdef inline uint32_t count_bucket(int64_t count) noexcept nogil:
-    """Eight buckets for every power of two."""
-    cdef int highest
-    if count < 8:
-        return <uint32_t>max(count, 0)
-    highest = rl_highest_bit(<uint64_t>count)
-    return <uint32_t>(8 * (highest - 2) + ((count >> (highest - 3)) & 7))
-
-
-cdef inline int64_t bucket_start(uint32_t bucket) noexcept nogil:
-    """Smallest count in a bucket."""
-    if bucket < 8:
-        return bucket
-    if bucket >= COUNT_BUCKETS:
-        return INT64_MAX
-    return <int64_t>(8 + (bucket & 7)) << ((bucket >> 3) - 1)
-
-
-cdef inline void note_size(CountHistogram* sizes, int64_t count, uint64_t n) noexcept nogil:
-    sizes.n[count_bucket(count)] += n
-
-
-cdef int64_t threshold_from_above(const CountHistogram* sizes, uint64_t room) noexcept nogil:
-    """Smallest count of which, with all larger ones, the sizes fit `room`."""
-    cdef uint32_t bucket = COUNT_BUCKETS
-    cdef uint64_t total = 0
-    while bucket > 0:
-        bucket -= 1
-        total += sizes.n[bucket]
-        if total > room:
-            return bucket_start(bucket + 1)
-    return 0
-
-
-cdef int64_t threshold_from_below(const CountHistogram* sizes, uint64_t wanted) noexcept nogil:
-    """Smallest count below which the sizes come to `wanted`."""
-    cdef uint32_t bucket
-    cdef uint64_t total = 0
-    for bucket in range(COUNT_BUCKETS):
-        total += sizes.n[bucket]
-        if total >= wanted:
-            return bucket_start(bucket + 1)
-    return INT64_MAX
-
-
-# ---- pairs of the words as they are given: a square table, or a hash table for large alphabets --
-
-cdef int number_ids(
-    InitialPairs* found, const Cells* symbols, uint64_t n_symbols, uint32_t n_tokens
-) noexcept nogil:
-    """Number the ids that occur densely and make the table."""
-    cdef uint64_t at
-    cdef uint32_t a
-    found.rank_of = <uint32_t*>malloc(n_tokens * sizeof(uint32_t) + 1)
-    found.id_of = <uint32_t*>malloc(n_tokens * sizeof(uint32_t) + 1)
-    if found.rank_of == NULL or found.id_of == NULL:
-        return NO_MEMORY
-    memset(found.rank_of, 0xFF, n_tokens * sizeof(uint32_t))
-    for at in range(n_symbols):
-        a = symbol_at(symbols, at)
-        if a != SEPARATOR and found.rank_of[a] == UINT32_MAX:
-            found.rank_of[a] = found.n_ids
-            found.id_of[found.n_ids] = a
-            found.n_ids += 1
-    if found.n_ids <= SQUARE_IDS:
-        at = <uint64_t>found.n_ids * found.n_ids
-        found.cells = <Neighbour*>calloc(at + 1, sizeof(Neighbour))
-        if found.cells == NULL:
-            return NO_MEMORY
-        found.n_cells = at
-        return OK
-    found.pairs_mask = 4095
-    found.places = new_pair_table(4096)
-    return OK if found.places != NULL else NO_MEMORY
-
-
-cdef int add_sparse_pair(
-    InitialPairs* found, uint32_t a, uint32_t b, uint64_t* cell
-) noexcept nogil:
-    """Cell of the pair `a`, `b` of a large alphabet, made if it is new."""
-    cdef uint64_t slot, pair
-    cdef int code
-    pair = pair_of(a, b)
-    slot = find_pair(found.places, found.pairs_mask, pair)
-    if found.places[slot].pair == pair:
-        cell[0] = <uint64_t>found.places[slot].count
-        return OK
-    code = grow(<void**>&found.cells, &found.room, found.n_cells + 1, sizeof(Neighbour))
-    if code == OK:
-        code = grow(<void**>&found.pairs, &found.pairs_room, found.n_cells + 1, sizeof(uint64_t))
-    if code == OK and 3 * (found.n_cells + 1) > 2 * found.pairs_mask:
-        code = double_pair_table(&found.places, &found.pairs_mask)
-        slot = find_pair(found.places, found.pairs_mask, pair)
-    if code < 0:
-        return code
-    cell[0] = found.n_cells
-    memset(&found.cells[found.n_cells], 0, sizeof(Neighbour))
-    found.pairs[found.n_cells] = pair
-    found.places[slot].pair = pair
-    found.places[slot].count = <int64_t>found.n_cells
-    found.n_cells += 1
-    return OK
-
-
-cdef uint64_t initial_pair(const InitialPairs* found, uint64_t cell) noexcept nogil:
-    if found.n_ids > SQUARE_IDS:
-        return found.pairs[cell]
-    return pair_of(found.id_of[cell // found.n_ids], found.id_of[cell % found.n_ids])
 
 
 @cython.final
@@ -594,13 +303,13 @@ cdef class MergeLoop:
             return NO_MEMORY
         for i in range(n_blocks):
             self.word_ranks[i] = before
-            before += rl_popcount64(self.word_bits[i])
+            before += popcount(self.word_bits[i])
         return OK
 
     cdef uint64_t _word_at(self, uint64_t at) noexcept nogil:
         """Number of the word that covers cell `at`."""
         cdef uint64_t up_to = self.word_bits[at >> 6] & (<uint64_t>-1 >> (63 - (at & 63)))
-        return <uint64_t>self.word_ranks[at >> 6] + rl_popcount64(up_to) - 1
+        return <uint64_t>self.word_ranks[at >> 6] + popcount(up_to) - 1
 
     # ---- pairs and candidates -------------------------------------------------------------------
 
@@ -1012,7 +721,7 @@ cdef class MergeLoop:
         while bits == 0:
             block -= 1
             bits = self.word_bits[block]
-        return (block << 6) + rl_highest_bit(bits)
+        return (block << 6) + highest_bit(bits)
 
     cdef int _replace_in_word(
         self, uint64_t start, uint32_t a, uint32_t b, uint32_t merged, uint64_t* end
